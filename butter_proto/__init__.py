@@ -1,0 +1,118 @@
+"""The pure core of openbutter: state machines that connect to an OpenClaw Gateway without I/O.
+
+Start with `Connector` and the contract in ``machine.py``. The events are in the module ``events``
+(two of them, ``GaveUp`` and ``RequestFailed``, share their names with the exceptions that the
+adapters raise, which are here).
+"""
+
+from butter_proto import events
+from butter_proto.connector import Connector
+from butter_proto.endpoint import Endpoint, Reach, parse_url
+from butter_proto.errors import (
+    ButterError,
+    ConnectionEnded,
+    ConnectTimeout,
+    Delivery,
+    Ending,
+    EndKind,
+    FaultKind,
+    GatewayError,
+    GaveUp,
+    InvalidParams,
+    InvalidSettings,
+    LocalProtocolError,
+    MessageTooLarge,
+    NotOnline,
+    PendingFull,
+    RequestFailed,
+    RequestMayHaveExecuted,
+    RequestNotSent,
+    RequestRefused,
+    RequestTimeout,
+    TransportFault,
+)
+from butter_proto.machine import (
+    CHUNK,
+    CloseTransport,
+    Machine,
+    OpenTransport,
+    State,
+    Stats,
+)
+from butter_proto.reconnect import ROWS, Action, Attempts, Decision, decide
+from butter_proto.settings import (
+    BACKEND,
+    DEFAULT,
+    OPENBUTTER_BROWSER,
+    OPENBUTTER_NODE,
+    VERSION,
+    Default,
+    Dialect,
+    Framing,
+    Identity,
+    KeepaliveSettings,
+    Limits,
+    Probe,
+    ReconnectSettings,
+    Secret,
+    Settings,
+    Timeouts,
+)
+
+__version__ = VERSION
+
+__all__ = [
+    "BACKEND",
+    "CHUNK",
+    "DEFAULT",
+    "OPENBUTTER_BROWSER",
+    "OPENBUTTER_NODE",
+    "ROWS",
+    "VERSION",
+    "Action",
+    "Attempts",
+    "ButterError",
+    "CloseTransport",
+    "ConnectTimeout",
+    "ConnectionEnded",
+    "Connector",
+    "Decision",
+    "Default",
+    "Delivery",
+    "Dialect",
+    "EndKind",
+    "Ending",
+    "Endpoint",
+    "FaultKind",
+    "Framing",
+    "GatewayError",
+    "GaveUp",
+    "Identity",
+    "InvalidParams",
+    "InvalidSettings",
+    "KeepaliveSettings",
+    "Limits",
+    "LocalProtocolError",
+    "Machine",
+    "MessageTooLarge",
+    "NotOnline",
+    "OpenTransport",
+    "PendingFull",
+    "Probe",
+    "Reach",
+    "ReconnectSettings",
+    "RequestFailed",
+    "RequestMayHaveExecuted",
+    "RequestNotSent",
+    "RequestRefused",
+    "RequestTimeout",
+    "Secret",
+    "Settings",
+    "State",
+    "Stats",
+    "Timeouts",
+    "TransportFault",
+    "decide",
+    "events",
+    "parse_url",
+]

@@ -1,0 +1,284 @@
+"""The adapters' common half, pure: outcomes to waiters, bounded subscriptions, exceptions.
+
+Rules kept here:
+
+* Every event of the machine is delivered here once, in order; nothing here waits or does I/O.
+  An adapter passes functions that wake its own kind of waiter.
+* An `EventsMissed` is never filtered out and stands before the first event after the loss.
+* A slow reader loses new events, not old ones, until half of its queue is free again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from butter_proto import errors, events
+
+STATE_LIMIT: Final = 1000
+"""State events, or notices, kept for one reader; above it the oldest go."""
+
+Wake = Callable[[], None]
+Waiter = Callable[[events.Outcome], None]
+_T = TypeVar("_T")
+_S = TypeVar("_S", bound="Subscription[Any]")
+
+
+def result_of(outcome: events.Outcome) -> Any:
+    """Return the payload of an outcome, or raise the exception that it stands for."""
+    if isinstance(outcome, events.Replied):
+        return outcome.payload
+    kind = errors.RequestTimeout if outcome.timed_out else _FAILURES[outcome.delivery]
+    raise kind(
+        outcome.method,
+        outcome.id,
+        outcome.delivery,
+        idempotency_key=outcome.idempotency_key,
+        error=outcome.error,
+        payload=outcome.payload,
+        text=_reason(outcome),
+    )
+
+
+_FAILURES: Final = {
+    errors.Delivery.NOT_SENT: errors.RequestNotSent,
+    errors.Delivery.MAY_HAVE_EXECUTED: errors.RequestMayHaveExecuted,
+    errors.Delivery.REFUSED: errors.RequestRefused,
+}
+
+
+def _reason(outcome: events.RequestFailed) -> str:
+    if outcome.timed_out:
+        return "its deadline passed"
+    return str(outcome.ending) if outcome.ending is not None else ""
+
+
+class Subscription(Generic[_T]):
+    """A queue that one reader takes from. ``closed`` ends it once it is empty."""
+
+    def __init__(self, wake: Wake) -> None:
+        self._wake = wake
+        self._queue: deque[_T] = deque()
+        self.closed = False
+        self.error: errors.ConnectionEnded | None = None
+
+    def take(self) -> _T | None:
+        """Take the oldest item, or None."""
+        return self._queue.popleft() if self._queue else None
+
+    def close(self, error: errors.ConnectionEnded | None) -> None:
+        """Let nothing more in; a reader gets what is left, then the error or the end."""
+        if not self.closed:
+            self.closed = True
+            self.error = error
+            self._wake()
+
+
+class EventSubscription(Subscription[events.GatewayEvent | events.EventsMissed]):
+    """Gateway events of some names (of all, where none is given), at most ``limit`` waiting.
+
+    Raises `InvalidSettings` for a limit under 1.
+    """
+
+    def __init__(self, names: frozenset[str], limit: int, wake: Wake) -> None:
+        if limit < 1:
+            raise errors.InvalidSettings(f"limit must be at least 1: {limit!r}")
+        super().__init__(wake)
+        self._names = names
+        self._limit = limit
+        self._losing = False
+
+    def offer(self, item: events.GatewayEvent | events.EventsMissed) -> None:
+        """Queue an item if it is asked for and has room; else count it as lost."""
+        if self.closed or self._filtered(item):
+            return
+        queue = self._queue
+        if self._losing and 2 * len(queue) > self._limit:
+            queue[-1] = _lost(queue[-1], item)  # while losing, the last item tells the loss
+            return
+        self._losing = len(queue) >= self._limit
+        queue.append(_lost(None, item) if self._losing else item)
+        self._wake()
+
+    def _filtered(self, item: events.GatewayEvent | events.EventsMissed) -> bool:
+        return (
+            bool(self._names)
+            and isinstance(item, events.GatewayEvent)
+            and item.name not in self._names
+        )
+
+
+def _lost(before: object, item: events.GatewayEvent | events.EventsMissed) -> events.EventsMissed:
+    """Add one item to what was lost before it."""
+    count = item.count if isinstance(item, events.EventsMissed) else 1
+    if isinstance(before, events.EventsMissed):
+        count = None if count is None or before.count is None else count + before.count
+    return events.EventsMissed(events.MissReason.OVERFLOW, count)
+
+
+class RecentSubscription(Subscription[_T]):
+    """The latest items: a reader that is far behind misses the oldest."""
+
+    def __init__(self, wake: Wake) -> None:
+        super().__init__(wake)
+        self._queue = deque(maxlen=STATE_LIMIT)
+
+    def offer(self, item: _T) -> None:
+        """Queue an item."""
+        if not self.closed:
+            self._queue.append(item)
+            self._wake()
+
+
+class StateSubscription(RecentSubscription[events.StateEvent]):
+    """The state events."""
+
+
+class NoticeSubscription(RecentSubscription[events.Notice]):
+    """The notices."""
+
+
+_STANDING: Final = (events.ScopesReduced, events.PairingRequired)
+"""Notices that stay true until the next Online: told first to who subscribes later."""
+
+
+class Client:
+    """Routes a machine's events to those who wait for them."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[str, Waiter] = {}
+        self._events: dict[EventSubscription, None] = {}
+        self._states: dict[StateSubscription, None] = {}
+        self._notices: dict[NoticeSubscription, None] = {}
+        self._standing: dict[type[events.Notice], events.Notice] = {}
+        self._last_state: events.StateEvent | None = None
+        self.generation = 0
+        """Counts the Online events: two equal values mean the same connection."""
+        self.hello: events.Hello | None = None
+        """The last hello; it stays readable while offline."""
+        self.last_ending: errors.Ending | None = None
+
+    @property
+    def online(self) -> bool:
+        """True between Online and Offline."""
+        return isinstance(self._last_state, events.Online)
+
+    @property
+    def failure(self) -> errors.ConnectionEnded | None:
+        """What a waiter for Online must be told now: gave up, stopped, or None: go on waiting."""
+        match self._last_state:
+            case events.GaveUp(ending=ending, advice=advice):
+                return errors.GaveUp(ending, advice)
+            case events.Stopped():
+                return errors.ConnectionEnded("the connector was stopped", self.last_ending)
+        return None
+
+    def connect_timeout(self, seconds: float) -> errors.ConnectTimeout:
+        """Make the exception for a wait that took too long."""
+        ending = self.last_ending
+        why = f": {ending}" if ending is not None else ""
+        return errors.ConnectTimeout(f"not online after {seconds:g} s{why}", ending)
+
+    def expect(self, request_id: str, waiter: Waiter) -> None:
+        """Call ``waiter`` with the outcome of a request, once."""
+        self._waiters[request_id] = waiter
+
+    def forget(self, request_id: str) -> None:
+        """Let an outcome pass unheard."""
+        self._waiters.pop(request_id, None)
+
+    def subscribe(self, names: tuple[str, ...], limit: int, wake: Wake) -> EventSubscription:
+        """Subscribe to gateway events from now on."""
+        subscription = EventSubscription(frozenset(names), limit, wake)
+        self._events[subscription] = None
+        if isinstance(self._last_state, events.Stopped):
+            subscription.close(None)
+        return subscription
+
+    def watch(self, wake: Wake) -> StateSubscription:
+        """Subscribe to state events; the present one comes first."""
+        subscription = StateSubscription(wake)
+        if self._last_state is not None:
+            subscription.offer(self._last_state)
+        self._states[subscription] = None
+        if isinstance(self._last_state, events.Stopped):
+            subscription.close(None)
+        return subscription
+
+    def listen(self, wake: Wake) -> NoticeSubscription:
+        """Subscribe to notices; those that still stand come first."""
+        subscription = NoticeSubscription(wake)
+        for notice in self._standing.values():
+            subscription.offer(notice)
+        self._notices[subscription] = None
+        if isinstance(self._last_state, events.Stopped):
+            subscription.close(None)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription[Any]) -> None:
+        """End a subscription; doing it twice is no error."""
+        of_all_kinds: tuple[dict[Any, None], ...] = (self._events, self._states, self._notices)
+        for subscriptions in of_all_kinds:
+            subscriptions.pop(subscription, None)
+        subscription.close(None)
+
+    def deliver(self, event: events.Event) -> None:
+        """Route one event of the machine."""
+        match event:
+            case events.GatewayEvent() | events.EventsMissed():
+                self._offer(event)
+            case events.Replied() | events.RequestFailed():
+                waiter = self._waiters.pop(event.id, None)
+                if waiter is not None:
+                    waiter(event)
+            case (
+                events.Connecting()
+                | events.Online()
+                | events.Offline()
+                | events.Retrying()
+                | events.GaveUp()
+                | events.Stopped()
+            ):
+                self._on_state(event)
+            case events.RequestAccepted():
+                pass
+            case _:
+                self._on_notice(event)
+
+    def _offer(self, item: events.GatewayEvent | events.EventsMissed) -> None:
+        for subscription in self._events:
+            subscription.offer(item)
+
+    def _on_state(self, event: events.StateEvent) -> None:
+        self._last_state = event
+        match event:
+            case events.Online():
+                self._standing.clear()
+                self.generation += 1
+                self.hello = event.hello
+                if event.resync:
+                    self._offer(events.EventsMissed(events.MissReason.RECONNECT))
+            case events.Offline() | events.Retrying():
+                self.last_ending = event.ending
+            case events.GaveUp():
+                self.last_ending = event.ending
+                self._close_all(self._events, errors.GaveUp(event.ending, event.advice))
+        for watcher in self._states:
+            watcher.offer(event)
+        if isinstance(event, events.Stopped):
+            self._close_all(self._events, None)
+            self._close_all(self._states, None)
+            self._close_all(self._notices, None)
+
+    def _on_notice(self, notice: events.Notice) -> None:
+        if isinstance(notice, _STANDING):
+            self._standing[type(notice)] = notice
+        for listener in self._notices:
+            listener.offer(notice)
+
+    @staticmethod
+    def _close_all(subscriptions: dict[_S, None], error: errors.ConnectionEnded | None) -> None:
+        for subscription in subscriptions:
+            subscription.close(error)
+        subscriptions.clear()

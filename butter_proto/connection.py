@@ -1,0 +1,436 @@
+"""Connection: one socket's life, composed of link, handshake, requests and keepalive.
+
+Rules kept here:
+
+* Online is queued before anything else of the connection, Offline last; every request has its
+  outcome before Offline.
+* Every phase has its limit, so time alone ends every connection (G10).
+* The ending is decided once, at the first cause; after it nothing that arrives matters but the
+  end of the stream, which a Close frame of ours waits for (``timeouts.close`` at most).
+
+Phases: OPENING -> CHALLENGE -> HELLO -> ONLINE, each of them -> CLOSING -> CLOSED or -> CLOSED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final
+
+import attrs
+
+from butter_proto import events, frames
+from butter_proto.endpoint import Endpoint
+from butter_proto.errors import (
+    Delivery,
+    Ending,
+    EndKind,
+    GatewayError,
+    MessageTooLarge,
+    TransportFault,
+)
+from butter_proto.event_queue import EventQueue
+from butter_proto.handshake import (
+    connect_params,
+    read_challenge,
+    read_hello,
+    secrets_of_hello,
+)
+from butter_proto.keepalive import Keepalive, KeepaliveTimer, Verdict
+from butter_proto.requests import PendingRequest, Requests
+from butter_proto.settings import Dialect, Probe, Secret, Settings, redact
+from butter_proto.timers import Timers
+from butter_proto.websocket import Opened, PongReceived, Received, WebSocketLink
+
+_NORMAL: Final = 1000
+_BAD_DATA: Final = 1007
+_REFUSAL_BODY_TIME: Final = 1.0
+"""Seconds to wait for the body of a refused upgrade."""
+
+
+class Phase(Enum):
+    """Where a connection is in its life."""
+
+    OPENING = "dial, TLS and upgrade"
+    CHALLENGE = "waiting for the challenge"
+    HELLO = "waiting for the hello"
+    ONLINE = "online"
+    CLOSING = "over; a Close frame and the end of the stream are under way"
+    CLOSED = "over; the transport may be dropped"
+
+
+class _Timer(Enum):
+    PHASE = "the limit of the present phase"
+    REFUSAL_BODY = "the time for a refusal's body"
+    CLOSE = "the time for the end of the stream"
+
+
+@attrs.frozen
+class Surroundings:
+    """What a connection shares with the connections before and after it."""
+
+    settings: Settings
+    endpoint: Endpoint
+    entropy: Callable[[int], bytes]
+    next_id: Callable[[], str]
+    queue: EventQueue
+
+
+class Connection:
+    """One connection. Inputs take ``now``, already made monotonic by the owner.
+
+    After each input look at ``ending`` (set once) and ``closed`` (the transport may go), and pull
+    the shared queue.
+    """
+
+    def __init__(
+        self, around: Surroundings, now: float, *, resync: bool = False, boot_id: str | None = None
+    ) -> None:
+        self._settings = around.settings
+        self._next_id = around.next_id
+        self._queue = around.queue
+        self._resync = resync
+        self._previous_boot_id = boot_id
+        self._timers: Timers[Any] = Timers()
+        self._link = WebSocketLink(around.endpoint, around.settings.limits, around.entropy)
+        self._requests = Requests(
+            self._link.outbox, self._timers, around.settings.limits.max_in_flight
+        )
+        self._keepalive: Keepalive | None = None
+        self._now = now
+        self._opened = False
+        self._connect_id = ""
+        self._probe_key: str | bytes | None = None
+        self._expected_seq: int | None = None
+        self._retry_after: tuple[float, float] | None = None
+        self._secrets = around.settings.secrets
+        self.phase = Phase.OPENING
+        self.ending: Ending | None = None
+        self.hello: events.Hello | None = None
+        self.online_since: float | None = None
+        self.ignored = 0
+        self.events = 0
+        self.probes = 0
+        self._timers.set(_Timer.PHASE, now + self._settings.timeouts.open)
+
+    @property
+    def closed(self) -> bool:
+        """True once the transport may be dropped."""
+        return self.phase is Phase.CLOSED
+
+    @property
+    def misses(self) -> int:
+        """Probes that were not answered in time."""
+        return self._keepalive.misses if self._keepalive is not None else 0
+
+    # --- transport inputs -------------------------------------------------------------------
+
+    def opened(self, now: float) -> None:
+        """Take note that the transport is open; the upgrade request is now to be pulled."""
+        if self.phase is Phase.OPENING and not self._opened:
+            self._now = now
+            self._opened = True
+            self._link.start()
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take in bytes; ``b""`` is the end of the stream."""
+        self._now = now
+        if self.phase is Phase.CLOSED or not self._opened:
+            return
+        if self.phase is Phase.CLOSING:
+            if not data:
+                self.phase = Phase.CLOSED
+            return
+        if not data:
+            self._link.receive_eof()
+        else:
+            self._link.receive_data(data)
+            if self._keepalive is not None:
+                self._keepalive.heard(now)
+        self._take_items()
+
+    def failed(self, fault: TransportFault, now: float) -> None:
+        """Take note that the transport could not be opened, or broke."""
+        self._now = now
+        fault = attrs.evolve(fault, text=redact(fault.text, self._secrets))
+        self._end(Ending(EndKind.TRANSPORT_FAILED, fault=fault), linger=False)
+        self._close()
+
+    def handle_timeout(self, now: float) -> None:
+        """Handle everything due at ``now``."""
+        self._now = now
+        woken_for = self._timers.next()
+        while (expired := self._timers.take_expired(now)) is not None:
+            timer = expired[0]
+            match timer:
+                case KeepaliveTimer():
+                    assert woken_for is not None
+                    self._on_keepalive(timer, woken_for)
+                case PendingRequest():
+                    outcome = self._requests.on_timer(timer, now)
+                    if outcome is not None:
+                        self._queue.put(outcome)
+                case _Timer.PHASE:
+                    self._end(Ending(_TOO_LATE[self.phase]), linger=False)
+                case _Timer.REFUSAL_BODY:
+                    self._link.end_refusal()
+                    self._take_items()
+                case _:
+                    self._close()
+
+    # --- application inputs -----------------------------------------------------------------
+
+    def check_size(self, size: int) -> None:
+        """Raise `MessageTooLarge` for what the gateway would close the connection over."""
+        assert self.hello is not None
+        largest = self.hello.policy.max_payload
+        if size > largest:
+            raise MessageTooLarge(f"{size} bytes; the gateway takes at most {largest}")
+
+    def request(self, request: PendingRequest, deadline: float | None, now: float) -> None:
+        """Take in a request; only while ONLINE."""
+        assert self.phase is Phase.ONLINE
+        self._now = now
+        self._requests.add(request, deadline)
+
+    def cancel(self, request_id: str, now: float) -> Delivery | None:
+        """Take a request back; None where it is not pending."""
+        self._now = now
+        return self._requests.cancel(request_id, now)
+
+    def probe(self, now: float) -> None:
+        """Ask the gateway at once whether it is there; before ONLINE the phase limits do."""
+        self._now = now
+        if self._keepalive is not None and self._keepalive.ask_now(now) is Verdict.ASK:
+            self._ask()
+
+    def stop(self, now: float, *, abort: bool) -> None:
+        """End the connection here: with a Close frame, or at once."""
+        self._now = now
+        upgraded = self.phase not in (Phase.OPENING, Phase.CLOSING, Phase.CLOSED)
+        if upgraded:
+            self._link.outbox.close(_NORMAL, "")
+        self._end(Ending(EndKind.STOPPED), linger=upgraded and not abort)
+        if abort:
+            self._close()
+
+    # --- outputs ----------------------------------------------------------------------------
+
+    def data_to_send(self, now: float) -> bytes:
+        """Take at most 64 KiB for the wire; they are handed out at ``now``."""
+        if self.phase is Phase.CLOSED:
+            return b""
+        data = self._link.outbox.take(now)
+        if data and self._keepalive is not None:
+            self._keepalive.handed_out(now)
+        return data
+
+    def next_timeout(self) -> float | None:
+        """Return when the next deadline is due."""
+        return self._timers.next()
+
+    @property
+    def pending_bytes(self) -> int:
+        """The size of the requests without an outcome."""
+        return self._requests.bytes
+
+    # --- what arrived -----------------------------------------------------------------------
+
+    def _take_items(self) -> None:
+        while self.ending is None and (item := self._link.next_item()) is not None:
+            match item:
+                case Received():
+                    self._on_message(item)
+                case PongReceived():
+                    if item.payload == self._probe_key:
+                        self._on_probe_answered()
+                case Opened():
+                    self._enter(Phase.CHALLENGE, self._settings.timeouts.challenge)
+                case _:
+                    linger = item.kind in (EndKind.CLOSED_BY_PEER, EndKind.PROTOCOL_VIOLATION)
+                    self._end(item, linger=linger)
+        if self._link.reading_refusal and _Timer.REFUSAL_BODY not in self._timers:
+            self._timers.set(_Timer.REFUSAL_BODY, self._now + _REFUSAL_BODY_TIME)
+
+    def _on_message(self, message: Received) -> None:
+        try:
+            frame = frames.decode(message.data, json_rpc=self._settings.json_rpc)
+        except frames.InvalidFrame as error:
+            self._link.outbox.close(_BAD_DATA, "")
+            self._end(Ending(EndKind.PROTOCOL_VIOLATION, str(error)), linger=True)
+            return
+        match frame:
+            case frames.EventFrame() if self.phase is Phase.ONLINE:
+                self._on_event(frame, message.size)
+            case frames.EventFrame(name=frames.EVENT_CHALLENGE) if self.phase is Phase.CHALLENGE:
+                self._on_challenge(frame.payload)
+            case frames.Response(id=self._connect_id) if self.phase is Phase.HELLO:
+                self._on_connect_answer(frame)
+            case frames.Response() if self.phase is Phase.ONLINE:
+                self._on_response(frame, message.size)
+            case frames.Pong():
+                pass
+            case _:
+                self.ignored += 1
+
+    def _on_challenge(self, payload: object) -> None:
+        challenge = read_challenge(payload)
+        if challenge.nonce is None and self._settings.dialect is Dialect.GATEWAY_V4:
+            self._end(Ending(EndKind.CHALLENGE_INVALID, "it has no nonce"), linger=False)
+            return
+        self._connect_id = self._next_id()
+        params = connect_params(self._settings)
+        request = frames.encode_request(self._connect_id, frames.METHOD_CONNECT, params)
+        self._link.outbox.text(request)
+        self._enter(Phase.HELLO, self._settings.timeouts.hello)
+
+    def _on_connect_answer(self, answer: frames.Response) -> None:
+        if answer.error is not None:
+            error = self._redacted(answer.error)
+            ending = Ending(EndKind.CONNECT_REFUSED, error=error, retry_after=error.retry_after)
+            self._end(ending, linger=False)
+            return
+        hello = read_hello(answer.payload, self._settings.dialect)
+        if hello is None:
+            self._end(Ending(EndKind.HELLO_INVALID), linger=False)
+            return
+        self.hello = hello
+        issued = (Secret(text) for text in secrets_of_hello(hello.payload))
+        self._secrets = (*self._secrets, *issued)
+        self._keepalive = Keepalive(
+            self._settings.keepalive, hello.policy.tick_interval, self._timers, self._now
+        )
+        self._go_online(hello)
+
+    def _go_online(self, hello: events.Hello) -> None:
+        self._timers.stop(_Timer.PHASE)
+        self.phase = Phase.ONLINE
+        self.online_since = self._now
+        if self._settings.dialect is Dialect.GATEWAY_V4:
+            self._expected_seq = 1  # seq starts at 1 on each connection (wire.md 3)
+        known = self._previous_boot_id is not None and hello.boot_id is not None
+        boot_changed = known and hello.boot_id != self._previous_boot_id
+        self._queue.put(events.Online(hello, self._resync, boot_changed))
+        requested = self._settings.identity.scopes
+        if hello.scopes is not None and not set(requested) <= set(hello.scopes):
+            self._queue.put_notice(events.ScopesReduced(requested, hello.scopes))
+
+    def _on_event(self, frame: frames.EventFrame, size: int) -> None:
+        self.events += 1
+        missed = 0
+        if frame.seq is not None:
+            if self._expected_seq is not None:
+                missed = max(0, frame.seq - self._expected_seq)
+            self._expected_seq = max(self._expected_seq or 0, frame.seq + 1)
+        if frame.name == frames.EVENT_SHUTDOWN and isinstance(frame.payload, dict):
+            hint = frames.seconds_from_ms(frame.payload.get("restartExpectedMs"))
+            if hint is not None:
+                self._retry_after = (self._now, hint)
+        event = events.GatewayEvent(frame.name, frame.payload, frame.seq, frame.state_version, size)
+        self._queue.put_gateway_event(event, missed)
+
+    def _on_response(self, response: frames.Response, size: int) -> None:
+        if response.id == self._probe_key:
+            self._on_probe_answered()
+            return
+        if response.error is not None:
+            response = attrs.evolve(response, error=self._redacted(response.error))
+        outcome = self._requests.on_response(response, size)
+        if outcome is None:
+            self.ignored += 1
+        else:
+            self._queue.put(outcome)
+
+    def _redacted(self, error: GatewayError) -> GatewayError:
+        return attrs.evolve(
+            error,
+            code=redact(error.code, self._secrets),
+            message=redact(error.message, self._secrets),
+            details=redact(error.details, self._secrets),
+        )
+
+    # --- keepalive --------------------------------------------------------------------------
+
+    def _on_keepalive(self, timer: KeepaliveTimer, due: float) -> None:
+        assert self._keepalive is not None
+        verdict = self._keepalive.on_timer(timer, due, self._now)
+        if verdict is Verdict.ASK:
+            self._ask()
+        elif verdict is Verdict.GONE:
+            self._end(Ending(EndKind.SILENT_PEER), linger=False)
+
+    def _ask(self) -> None:
+        assert self._keepalive is not None
+        self.probes += 1
+        key = self._next_id()
+        ping = self._settings.keepalive.probe is not Probe.HEALTH and self._link.can_ping
+        if ping:
+            self._probe_key = key.encode()
+            item = self._link.outbox.ping(self._probe_key)
+        else:
+            self._probe_key = key
+            request = frames.encode_request(
+                key, frames.METHOD_HEALTH, {}, json_rpc=self._settings.json_rpc
+            )
+            item = self._link.outbox.text(request)
+        self._keepalive.asked(item, self._now)
+
+    def _on_probe_answered(self) -> None:
+        assert self._keepalive is not None
+        seconds = self._keepalive.answered(self._now)
+        if seconds is not None:
+            self._queue.put_notice(events.RoundTrip(seconds))
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _enter(self, phase: Phase, limit: float) -> None:
+        self.phase = phase
+        self._timers.set(_Timer.PHASE, self._now + limit)
+
+    def _end(self, ending: Ending, *, linger: bool) -> None:
+        """Decide the ending; only the first one counts."""
+        if self.ending is not None:
+            return
+        online = self.phase is Phase.ONLINE
+        self.ending = attrs.evolve(
+            ending,
+            online=online,
+            transport_opened=self._opened,
+            text=redact(ending.text, self._secrets),
+            close_reason=redact(ending.close_reason, self._secrets),
+            http_body=self._redacted_body(ending.http_body),
+            retry_after=self._hint(ending),
+        )
+        for outcome in self._requests.end(self.ending):
+            self._queue.put(outcome)
+        if online:
+            self._queue.put(events.Offline(self.ending))
+        self._timers.stop_all()
+        if linger:
+            self.phase = Phase.CLOSING
+            self._timers.set(_Timer.CLOSE, self._now + self._settings.timeouts.close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self.phase = Phase.CLOSED
+        self._timers.stop_all()
+
+    def _redacted_body(self, body: bytes) -> bytes:
+        for secret in self._secrets:
+            body = body.replace(secret.reveal().encode(errors="surrogatepass"), b"***")
+        return body
+
+    def _hint(self, ending: Ending) -> float | None:
+        """Return the peer's hint, counted from now; a shutdown's counts from its arrival."""
+        if self._retry_after is None:
+            return ending.retry_after
+        told_at, hint = self._retry_after
+        return max(0.0, told_at + hint - self._now, ending.retry_after or 0.0)
+
+
+_TOO_LATE: Final = {
+    Phase.OPENING: EndKind.OPEN_TIMEOUT,
+    Phase.CHALLENGE: EndKind.CHALLENGE_TIMEOUT,
+    Phase.HELLO: EndKind.HELLO_TIMEOUT,
+}

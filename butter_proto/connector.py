@@ -1,0 +1,400 @@
+"""Connector: one gateway over many sockets. A Machine (machine.py).
+
+Rules kept here:
+
+* One supervisor owns every connect, the first included; it has one current connection, and
+  others only while their Close frames are under way.
+* ``reconnect.decide`` says what an ending means; this file only carries it out.
+* Each OpenTransport is followed by exactly one CloseTransport with its id (G8).
+* Everything the application is told goes through one bounded queue (event_queue.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from butter_proto import events, frames
+from butter_proto.connection import Connection, Phase, Surroundings
+from butter_proto.endpoint import Endpoint, parse_url
+from butter_proto.errors import (
+    Delivery,
+    Ending,
+    EndKind,
+    InvalidParams,
+    LocalProtocolError,
+    NotOnline,
+    PendingFull,
+    TransportFault,
+)
+from butter_proto.event_queue import EventQueue
+from butter_proto.handshake import check_connect_size
+from butter_proto.machine import STATE_AFTER, CloseTransport, Command, OpenTransport, State, Stats
+from butter_proto.reconnect import Action
+from butter_proto.requests import PendingRequest
+from butter_proto.settings import DEFAULT, Default, Framing, Settings
+from butter_proto.supervisor import Supervisor
+from butter_proto.timers import TICK, Clock
+
+_HELD_BACK: Final = 1.0
+"""Seconds until an attempt that was held back is looked at again."""
+_WORTH_TELLING: Final = 1.0
+"""Seconds of lateness above which `ClockLate` is told."""
+_LONGEST_TIMEOUT: Final = 30 * 24 * 3600.0
+
+
+def _counter(prefix: str = "") -> Callable[[], str]:
+    state = [0]
+
+    def next_id() -> str:
+        state[0] += 1
+        return f"{prefix}{state[0]}"
+
+    return next_id
+
+
+def _whole_counter() -> Callable[[], int]:
+    state = [0]
+
+    def next_id() -> int:
+        state[0] += 1
+        return state[0]
+
+    return next_id
+
+
+class Connector:
+    """Keeps one gateway connected.
+
+    ``url`` is a ws:// or wss:// URL (a ``?token=`` moves into the connect request) or an
+    `Endpoint`. ``random`` returns floats in 0..1 for the jitter, ``entropy`` that many random
+    bytes for nonces and masks (os.urandom). The id factories must never repeat a value.
+
+    Raises `InvalidSettings` for a URL that cannot work. Call ``start`` first.
+    """
+
+    def __init__(
+        self,
+        url: str | Endpoint,
+        settings: Settings | None = None,
+        *,
+        random: Callable[[], float],
+        entropy: Callable[[int], bytes],
+        next_transport_id: Callable[[], int] | None = None,
+        next_request_id: Callable[[], str] | None = None,
+    ) -> None:
+        settings = settings or Settings()
+        if isinstance(url, str):
+            self._endpoint, token = parse_url(url)
+            if token is not None and settings.token is None:
+                settings = attrs.evolve(settings, token=token)
+        else:
+            self._endpoint = url
+        check_connect_size(settings)
+        self._settings = settings
+        self._supervisor = Supervisor(settings.reconnect, random)
+        self._next_transport_id = next_transport_id or _whole_counter()
+        self._queue = EventQueue(settings.limits)
+        self._around = Surroundings(
+            settings, self._endpoint, entropy, next_request_id or _counter(), self._queue
+        )
+        self._clock = Clock()
+        self._handled = -math.inf
+        self._commands: deque[Command] = deque()
+        self._connections: dict[int, Connection] = {}
+        self._current: Connection | None = None
+        self._greeted: Connection | None = None
+        self._spare_id: str | None = None
+        self._finished = False
+        self._stopping = False
+        self._retry_at: float | None = None
+        self._boot_id: str | None = None
+        self._stats = Stats()
+
+    # --- state ------------------------------------------------------------------------------
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the gateway is; its text form shows no secret."""
+        return self._endpoint
+
+    @property
+    def state(self) -> State:
+        """Where the connector is."""
+        return STATE_AFTER[self._queue.last_state_event]
+
+    @property
+    def retry_at(self) -> float | None:
+        """When the next attempt begins; None unless WAITING."""
+        return self._retry_at
+
+    @property
+    def finished(self) -> bool:
+        """True once Stopped was queued."""
+        return self._finished
+
+    @property
+    def last_ending(self) -> Ending | None:
+        """How the last connection ended, if one did."""
+        return self._supervisor.last_ending
+
+    @property
+    def stats(self) -> Stats:
+        """The counters, the current connection's included."""
+        return self._counted(self._current) if self._current is not None else self._stats
+
+    # --- the application's inputs -----------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin the first attempt. Raises `LocalProtocolError` when called twice."""
+        if self.state is not State.IDLE or self._stopping:
+            raise LocalProtocolError("start was called before")
+        self._attempt(self._clock.advance(now))
+
+    def stop(self, now: float, *, abort: bool = False) -> None:
+        """Give every request its outcome, close, and reach Stopped.
+
+        With a Close frame that takes ``timeouts.close`` at most; ``abort=True`` ends at once.
+        May be called again, to abort.
+        """
+        now = self._clock.advance(now)
+        if self._finished:
+            return
+        self._stopping = True
+        self._retry_at = None
+        for transport_id, connection in list(self._connections.items()):
+            connection.stop(now, abort=abort)
+            self._settle(transport_id, connection)
+        self._finish()
+
+    def request(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        now: float,
+        timeout: float | Default | None = DEFAULT,
+        final: bool = False,
+    ) -> str:
+        """Send a request and return its id; its one outcome comes as an event.
+
+        ``timeout`` is in seconds, over 0 and at most 30 days; left out it is
+        ``timeouts.request``, None is no deadline at all.
+        ``final`` waits past an interim ``{"status": "accepted"}``, told as `RequestAccepted`.
+
+        Raises `NotOnline`, `PendingFull`, `MessageTooLarge` or `InvalidParams`; then nothing was
+        accepted. Pull bytes and events.
+        """
+        connection = self._current
+        if connection is None or connection.phase is not Phase.ONLINE:
+            raise NotOnline(f"{method} was not sent: not connected to {self._endpoint}")
+        seconds = self._settings.timeouts.request if isinstance(timeout, Default) else timeout
+        if seconds is not None and not 0 < seconds <= _LONGEST_TIMEOUT:
+            raise InvalidParams(f"timeout must be in 0..{_LONGEST_TIMEOUT:g} seconds, or None")
+        limits = self._settings.limits
+        if self._queue.pending >= limits.max_pending:
+            raise PendingFull(f"{limits.max_pending} requests are pending (max_pending)")
+        request_id = self._spare_id = self._spare_id or self._around.next_id()
+        payload = frames.encode_request(
+            request_id, method, params, json_rpc=self._settings.json_rpc
+        )
+        connection.check_size(len(payload))
+        if connection.pending_bytes + len(payload) > limits.max_pending_bytes:
+            raise PendingFull(
+                f"over {limits.max_pending_bytes} bytes are pending (max_pending_bytes)"
+            )
+        self._spare_id = None
+        now = self._clock.advance(now)
+        key = params.get(frames.IDEMPOTENCY_KEY) if isinstance(params, dict) else None
+        request = PendingRequest(request_id, method, payload, frames.text_or_none(key), final=final)
+        self._queue.pending += 1
+        connection.request(request, None if seconds is None else now + seconds, now)
+        return request_id
+
+    def cancel(self, request_id: str, now: float) -> Delivery | None:
+        """Take a request back.
+
+        Returns NOT_SENT or MAY_HAVE_EXECUTED, and no outcome will come; None where the outcome is
+        already queued or the id is unknown.
+        """
+        now = self._clock.advance(now)
+        delivery = self._current.cancel(request_id, now) if self._current is not None else None
+        if delivery is not None:
+            self._queue.pending -= 1
+        return delivery
+
+    def probe(self, now: float) -> None:
+        """Ask at once whether the gateway is there: after a wake-up or a change of network."""
+        now = self._clock.advance(now)
+        if self._current is not None:
+            self._current.probe(now)
+
+    def reconnect_now(self, now: float) -> None:
+        """End a backoff, or leave BLOCKED; never sooner than a rate limit allows."""
+        now = self._clock.advance(now)
+        state = self.state
+        if not self._stopping and state in (State.WAITING, State.BLOCKED):
+            if state is State.BLOCKED:
+                self._supervisor.start_over()
+            self._retry_at = self._supervisor.earliest(now)
+            if self._retry_at <= now:
+                self._attempt(now)
+
+    # --- transport inputs -------------------------------------------------------------------
+
+    def transport_opened(
+        self,
+        transport_id: int,
+        now: float,
+        certificate: bytes | None = None,  # noqa: ARG002 - the contract's shape
+    ) -> None:
+        """Tell that a transport is open; pull its bytes."""
+        connection, now = self._begin(transport_id, now)
+        if connection is not None:
+            if self._endpoint.tls:
+                self._supervisor.on_certificate_accepted()
+            connection.opened(now)
+
+    def receive_data(self, transport_id: int, data: bytes, now: float) -> None:
+        """Hand over what was read; ``b""`` is the end of the stream. Pull everything."""
+        connection, now = self._begin(transport_id, now)
+        if connection is not None:
+            connection.receive_data(data, now)
+            self._settle(transport_id, connection)
+
+    def transport_failed(self, transport_id: int, fault: TransportFault, now: float) -> None:
+        """Tell that a transport could not be opened, or broke. Pull commands and events."""
+        connection, now = self._begin(transport_id, now)
+        if connection is not None:
+            connection.failed(fault, now)
+            self._settle(transport_id, connection)
+
+    def handle_timeout(self, now: float) -> None:
+        """Let everything happen that is due. Pull everything."""
+        now = self._clock.advance(now)
+        self._queue.begin_input()
+        due = self._next_due()
+        if due is not None and now - due > _WORTH_TELLING:
+            self._queue.put_notice(events.ClockLate(now - due))
+        self._handled = now
+        while due is not None and due <= now:
+            if self._retry_at is not None and self._retry_at <= now:
+                self._attempt(now)
+            for transport_id, connection in list(self._connections.items()):
+                connection.handle_timeout(now)
+                self._settle(transport_id, connection)
+            due = self._next_due()
+
+    # --- outputs ----------------------------------------------------------------------------
+
+    def next_command(self) -> Command | None:
+        """Take the next command."""
+        return self._commands.popleft() if self._commands else None
+
+    def data_to_send(self, transport_id: int) -> bytes:
+        """Take at most 64 KiB for the wire."""
+        connection = self._connections.get(transport_id)
+        return connection.data_to_send(self._clock.now) if connection is not None else b""
+
+    def next_event(self) -> events.Event | None:
+        """Take the next event."""
+        return self._queue.next()
+
+    def next_timeout(self) -> float | None:
+        """Return when ``handle_timeout`` is next due."""
+        due = self._next_due()
+        return None if due is None else max(due, self._handled + TICK)
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _begin(self, transport_id: int, now: float) -> tuple[Connection | None, float]:
+        self._queue.begin_input()
+        return self._connections.get(transport_id), self._clock.advance(now)
+
+    def _next_due(self) -> float | None:
+        due = self._retry_at
+        for connection in self._connections.values():
+            timeout = connection.next_timeout()
+            if timeout is not None and (due is None or timeout < due):
+                due = timeout
+        return due
+
+    def _attempt(self, now: float) -> None:
+        """Begin an attempt, unless nobody reads what the last ones told."""
+        if self._queue.state_changes >= self._settings.limits.max_state_changes:
+            self._retry_at = now + _HELD_BACK
+            return
+        self._retry_at = None
+        self._stats = attrs.evolve(self._stats, attempts=self._stats.attempts + 1)
+        transport_id = self._next_transport_id()
+        self._current = self._connections[transport_id] = Connection(
+            self._around, now, resync=self._stats.online > 0, boot_id=self._boot_id
+        )
+        endpoint = self._endpoint
+        self._commands.append(
+            OpenTransport(
+                transport_id,
+                endpoint.host,
+                endpoint.port,
+                endpoint.tls,
+                endpoint.host.rstrip("."),
+                None,
+                Framing.BYTES,
+                endpoint.url,
+            )
+        )
+        self._queue.put(events.Connecting(self._supervisor.next_attempt))
+
+    def _settle(self, transport_id: int, connection: Connection) -> None:
+        """Draw the consequences of what an input did to a connection."""
+        if connection is self._current:
+            if connection.hello is not None and connection is not self._greeted:
+                self._greeted = connection
+                self._supervisor.on_online()
+                self._boot_id = connection.hello.boot_id
+                self._stats = attrs.evolve(self._stats, online=self._stats.online + 1)
+            if connection.ending is not None:
+                self._on_ending(connection, connection.ending)
+        if connection.closed and self._connections.pop(transport_id, None) is not None:
+            self._commands.append(CloseTransport(transport_id))
+            self._finish()
+
+    def _on_ending(self, connection: Connection, ending: Ending) -> None:
+        now = self._clock.now
+        self._stats = self._counted(connection)
+        self._current = self._greeted = None
+        decision = self._supervisor.on_ending(ending, now, connection.online_since)
+        if self._stopping:
+            return
+        pairing = self._supervisor.new_pairing(ending)
+        if pairing is not None:
+            self._queue.put_notice(pairing)
+        if decision.action is Action.STOP:
+            self._queue.put(events.GaveUp(ending, decision.advice))
+        else:
+            self._retry_at = now + decision.delay
+            attempt = self._supervisor.next_attempt
+            self._queue.put(events.Retrying(ending, attempt, decision.delay))
+
+    def _finish(self) -> None:
+        if self._stopping and not self._connections and not self._finished:
+            self._finished = True
+            self._queue.put(events.Stopped())
+
+    def _counted(self, connection: Connection) -> Stats:
+        """Return the counters with those of a connection added."""
+        ending = connection.ending
+        lost = ending is not None and ending.online and ending.kind is not EndKind.STOPPED
+        return attrs.evolve(
+            self._stats,
+            disconnects=self._stats.disconnects + lost,
+            events=self._stats.events + connection.events,
+            dropped_events=self._queue.dropped,
+            ignored_frames=self._stats.ignored_frames + connection.ignored,
+            probes=self._stats.probes + connection.probes,
+            misses=self._stats.misses + connection.misses,
+        )

@@ -1,0 +1,171 @@
+"""A gateway's URL, parsed once at the edge and then never checked again.
+
+Rules kept here:
+
+* Only ``ws`` and ``wss`` URLs with a host pass; everything else is `InvalidSettings`.
+* A token in the query (``?token=``) is taken out of the URL and never part of any text form:
+  today's gateway ignores it there (wire.md 9), so it moves into ``connect``.
+* The text form is safe to log: other query values are shown as ``***`` too. An error shows no
+  user name, query or fragment, and no library's words, which may quote them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from enum import Enum
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import attrs
+
+from butter_proto.errors import InvalidSettings
+
+_DEFAULT_PORTS = {"ws": 80, "wss": 443}
+_CGNAT = ipaddress.ip_network("100.64.0.0/10")
+_PRIVATE_SUFFIXES = (".local", ".ts.net")
+_HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_MAX_HOST = 253
+_AUTHORITY = re.compile(r"(\[[^][]*:[^][]*\]|[^][:]*)(:[^][:]*)?")
+_ZONE = re.compile(r"[A-Za-z0-9._~-]+")
+_QUERY_OR_FRAGMENT = re.compile(r"[?#]")
+_SAFE_IN_PATH = "/%:@!$&'()*+,;=~-._"
+
+
+class Reach(Enum):
+    """How far a connection to a host travels."""
+
+    LOOPBACK = "loopback"
+    PRIVATE = "private"
+    """Private, link-local or shared (CGNAT) addresses, ``.local`` and ``.ts.net`` names."""
+    PUBLIC = "public"
+
+
+@attrs.frozen
+class Endpoint:
+    """Where a gateway listens. ``target`` is the request target without any token."""
+
+    host: str
+    port: int
+    tls: bool
+    target: str = attrs.field(default="/", repr=False)
+
+    @property
+    def host_header(self) -> str:
+        """The value of the Host header: the default port is left out (RFC 9110, 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        """``ws`` or ``wss``."""
+        return "wss" if self.tls else "ws"
+
+    @property
+    def url(self) -> str:
+        """The URL for hosts that open the WebSocket themselves; it may hold query values."""
+        return f"{self.scheme}://{self.host_header}{self.target}"
+
+    @property
+    def reach(self) -> Reach:
+        """Loopback, private or public, judged by the host's text alone (no name is resolved)."""
+        host = self.host.lower().rstrip(".")
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            if host == "localhost" or host.endswith(".localhost"):
+                return Reach.LOOPBACK
+            return Reach.PRIVATE if host.endswith(_PRIVATE_SUFFIXES) else Reach.PUBLIC
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_loopback:
+            return Reach.LOOPBACK
+        shared = address.version == 4 and address in _CGNAT  # noqa: PLR2004 - the IP version
+        return Reach.PRIVATE if address.is_private or shared else Reach.PUBLIC
+
+    def __str__(self) -> str:
+        path, question, query = self.target.partition("?")
+        if question:
+            parts = (part.partition("=") for part in query.split("&"))
+            query = "&".join(f"{name}=***" if equals else "***" for name, equals, _ in parts)
+        return f"{self.scheme}://{self.host_header}{path}{question}{query}"
+
+
+def parse_url(url: str) -> tuple[Endpoint, str | None]:
+    """Split a gateway URL into its endpoint and the token of its query, if it has one.
+
+    The rest of the query is kept as it was written. Raises `InvalidSettings` with a text that does
+    not repeat the query.
+    """
+    shown = _shown(url)
+    try:
+        url.encode()  # a lone surrogate cannot be sent
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidSettings(f"{shown!r} is not a URL") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise InvalidSettings(
+            f"{shown!r}: a gateway URL starts with ws:// or wss://, not {parts.scheme!r}"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise InvalidSettings(f"{shown!r}: the gateway takes no user name in its URL")
+    if parts.fragment:
+        raise InvalidSettings(f"{shown!r}: a WebSocket URL has no fragment (RFC 6455, 3)")
+    if not _AUTHORITY.fullmatch(parts.netloc):
+        raise InvalidSettings(f"{shown!r} is not a URL")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise InvalidSettings(f"{shown!r}: a port is a number in 1..65535")
+    host = _checked_host(parts.hostname or "", shown)
+    query, token = _without_token(parts.query)
+    target = quote(parts.path or "/", safe=_SAFE_IN_PATH)
+    if query:
+        target += "?" + quote(query, safe=_SAFE_IN_PATH + "?")
+    endpoint = Endpoint(host, port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "wss", target)
+    return endpoint, token
+
+
+def _shown(url: str) -> str:
+    """Return what an error text may show of a URL."""
+    head = _QUERY_OR_FRAGMENT.split(url, maxsplit=1)[0]
+    if "@" in url[len(head) :]:  # a password may hold the "?" or "#" that ended the head
+        return head.partition(":")[0] + ":..."
+    return head.rsplit("@", 1)[-1]
+
+
+def _without_token(query: str) -> tuple[str, str | None]:
+    """Take every ``token=`` out of a query; the last one that is not empty counts."""
+    kept = []
+    token = None
+    for part in filter(None, query.split("&")):
+        [(name, value)] = parse_qsl(part, keep_blank_values=True)
+        if name == "token":
+            token = value or token
+        else:
+            kept.append(part)
+    return "&".join(kept), token
+
+
+def _checked_host(host: str, shown: str) -> str:
+    """Return the host as ASCII, or raise `InvalidSettings`."""
+    if not host:
+        raise InvalidSettings(f"{shown!r} names no host")
+    if ":" in host:
+        address, percent, zone = host.partition("%")
+        zone = zone.removeprefix("25") or zone  # "%25" is "%" in a URL (RFC 6874, 2)
+        try:
+            address = str(ipaddress.IPv6Address(address))
+        except ValueError:
+            address = ""
+        if not address or (percent and not _ZONE.fullmatch(zone)):
+            raise InvalidSettings(f"{shown!r}: {host!r} is not an IPv6 address")
+        return address + percent + zone
+    try:
+        ascii_host = host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise InvalidSettings(f"{shown!r}: {host!r} is not a host name") from None
+    labels = ascii_host.removesuffix(".").split(".")
+    if len(ascii_host) > _MAX_HOST or not all(_HOST_LABEL.fullmatch(label) for label in labels):
+        raise InvalidSettings(f"{shown!r}: {host!r} is not a host name")
+    return ascii_host

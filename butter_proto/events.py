@@ -1,0 +1,265 @@
+"""What the application is told, in the order in which it happened.
+
+Rules kept here:
+
+* Every event is frozen and says what is now true; none asks for an answer.
+* Only the events of `StateEvent` change the connector's state, in the order of `FOLLOWERS`:
+  ``(Connecting [Online Offline] (Retrying | GaveUp))* Stopped``, where ``Stopped`` may cut the row
+  anywhere (an ``Offline`` still closes an ``Online``).
+* Reprs show names, ids, seq and sizes, never params, payloads or bodies (G11).
+
+The hot ones are built positionally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+import attrs
+
+from butter_proto.errors import Delivery, Ending, GatewayError
+from butter_proto.settings import Secret
+
+
+@attrs.frozen
+class Policy:
+    """What the gateway allows and promises (wire.md 3)."""
+
+    max_payload: int
+    """The largest message it takes, in bytes."""
+    max_buffered_bytes: int | None
+    """How much it queues for a slow reader before it closes the connection."""
+    tick_interval: float
+    """Seconds between its ``tick`` events."""
+
+
+@attrs.frozen
+class Hello:
+    """The gateway's answer to ``connect``. What the peer did not say is None or empty."""
+
+    protocol: int | None
+    server_version: str | None
+    boot_id: str | None
+    """Changes when the gateway process starts anew; None where the dialect has none."""
+    connection_id: str | None
+    role: str | None
+    scopes: tuple[str, ...] | None
+    """What was granted; compare with what was asked for: see `ScopesReduced`."""
+    auth_method: str | None
+    methods: frozenset[str] = attrs.field(repr=lambda names: f"<{len(names)} names>")
+    events: frozenset[str] = attrs.field(repr=lambda names: f"<{len(names)} names>")
+    policy: Policy
+    payload: Any = attrs.field(repr=False)
+    """All of it as it came, the snapshot included. Holds secrets: keep it out of logs."""
+
+
+# --- state events ---------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Connecting:
+    """An attempt begins; ``attempt`` counts from 1 since the last stable time online."""
+
+    attempt: int
+
+
+@attrs.frozen
+class Online:
+    """hello-ok was accepted: requests may be made.
+
+    ``resync`` is True on each Online after the first: events were missed meanwhile, read your
+    state again. ``boot_changed`` is True where the gateway process is known to be another one.
+    """
+
+    hello: Hello
+    resync: bool
+    boot_changed: bool
+
+
+@attrs.frozen
+class Offline:
+    """The connection that was online is over. Every request it held has had its outcome."""
+
+    ending: Ending
+
+
+@attrs.frozen
+class Retrying:
+    """The next attempt begins in ``delay`` seconds; ``attempt`` is its number."""
+
+    ending: Ending
+    attempt: int
+    delay: float
+
+
+@attrs.frozen
+class GaveUp:
+    """No further attempt without the application's word; ``advice`` says what to do."""
+
+    ending: Ending
+    advice: str
+
+
+@attrs.frozen
+class Stopped:
+    """The last event: every transport is closed and the machine is finished."""
+
+
+StateEvent = Connecting | Online | Offline | Retrying | GaveUp | Stopped
+
+FOLLOWERS: Final[Mapping[type[StateEvent] | None, tuple[type[StateEvent], ...]]] = {
+    None: (Connecting, Stopped),
+    Connecting: (Online, Retrying, GaveUp, Stopped),
+    Online: (Offline,),
+    Offline: (Retrying, GaveUp, Stopped),
+    Retrying: (Connecting, Stopped),
+    GaveUp: (Connecting, Stopped),
+    Stopped: (),
+}
+"""Which state event may follow which; None stands for the beginning."""
+
+# --- requests -------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class RequestAccepted:
+    """The interim answer of a request made with ``final=True``; its outcome is still to come."""
+
+    id: str
+    payload: Any = attrs.field(repr=False)
+    size: int = 0
+
+
+@attrs.frozen
+class Replied:
+    """The outcome of a request that succeeded. ``size`` is the message's, in bytes."""
+
+    id: str
+    payload: Any = attrs.field(repr=False)
+    size: int = 0
+
+
+@attrs.frozen
+class RequestFailed:
+    """The outcome of a request that did not succeed.
+
+    ``payload`` is kept where a refusal carried one (chat.send does, wire.md 8). ``timed_out`` is
+    True where the deadline decided; otherwise ``error`` or ``ending`` says why.
+    """
+
+    id: str
+    delivery: Delivery
+    method: str
+    idempotency_key: str | None = None
+    error: GatewayError | None = None
+    payload: Any = attrs.field(default=None, repr=False)
+    timed_out: bool = False
+    ending: Ending | None = None
+
+
+Outcome = Replied | RequestFailed
+
+# --- gateway events -------------------------------------------------------------------------
+
+
+@attrs.frozen
+class GatewayEvent:
+    """An event of the gateway. ``seq`` counts per connection; ``size`` is in bytes."""
+
+    name: str
+    payload: Any = attrs.field(repr=False)
+    seq: int | None = None
+    state_version: Any = attrs.field(default=None, repr=False)
+    size: int = 0
+
+
+class MissReason(Enum):
+    """Why events were missed."""
+
+    GAP = "a gap in seq"
+    """The gateway dropped events for this connection (it does so for slow readers)."""
+    OVERFLOW = "events were not taken in time"
+    """A queue on this side was full."""
+    RECONNECT = "the connection was down"
+    """seq starts anew on each connection: what was missed cannot be counted."""
+    PRIMARY_CHANGED = "another connection delivers the events now"
+
+
+@attrs.frozen
+class EventsMissed:
+    """Events were lost at this place in the stream: read your state again.
+
+    ``count`` is None where it cannot be known.
+    """
+
+    reason: MissReason
+    count: int | None = None
+
+
+# --- notices --------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class ScopesReduced:
+    """The gateway granted fewer scopes than were asked for (wire.md 2: it does so silently)."""
+
+    requested: tuple[str, ...]
+    granted: tuple[str, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The scopes that were asked for and not granted."""
+        return tuple(scope for scope in self.requested if scope not in self.granted)
+
+
+@attrs.frozen
+class PairingRequired:
+    """A device waits for approval. Told once, and again when ``request_id`` changes."""
+
+    request_id: str | None
+    device_id: str | None
+    reason: str | None
+    remediation: str | None
+
+
+@attrs.frozen
+class DeviceTokenIssued:
+    """A new device token: store it, then call ``token_stored``; Online waits for that."""
+
+    token: Secret
+    role: str | None
+    scopes: tuple[str, ...]
+
+
+@attrs.frozen
+class DeviceTokenRejected:
+    """The stored device token is no longer valid: forget it (never the identity)."""
+
+    ending: Ending
+
+
+@attrs.frozen
+class ClockLate:
+    """The machine was woken ``seconds`` later than it had asked for."""
+
+    seconds: float
+
+
+@attrs.frozen
+class RoundTrip:
+    """A probe was answered by its own pong or reply after ``seconds``."""
+
+    seconds: float
+
+
+Notice = (
+    ScopesReduced
+    | PairingRequired
+    | DeviceTokenIssued
+    | DeviceTokenRejected
+    | ClockLate
+    | RoundTrip
+)
+Event = StateEvent | RequestAccepted | Outcome | GatewayEvent | EventsMissed | Notice

@@ -1,0 +1,184 @@
+"""JSON text <-> request, response and event frames: the one home of their wire names.
+
+Rules kept here:
+
+* Foreign text becomes a typed frame here or nowhere: `InvalidFrame` for what is no JSON object,
+  None for an object that is no frame we know (newer gateways may send some; they are skipped).
+* Numbers that are not finite are refused both ways; integers and nesting are bounded by
+  CPython's own limits. Duplicate keys: the last one counts. Lone surrogates are kept.
+* Unknown keys are normal.
+
+JSON-RPC 2.0 is the original connector's second form of requests, responses and notifications.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final, Never
+
+import attrs
+
+from butter_proto.errors import GatewayError, InvalidParams
+from butter_proto.settings import HOUR
+
+METHOD_CONNECT: Final = "connect"
+METHOD_HEALTH: Final = "health"
+EVENT_CHALLENGE: Final = "connect.challenge"
+EVENT_TICK: Final = "tick"
+EVENT_SHUTDOWN: Final = "shutdown"
+IDEMPOTENCY_KEY: Final = "idempotencyKey"
+STATUS_ACCEPTED: Final = "accepted"
+
+
+class InvalidFrame(ValueError):
+    """A message that is no JSON object."""
+
+
+@attrs.frozen
+class Response:
+    """An answer: ``error`` is None exactly when it is a success."""
+
+    id: str
+    payload: Any
+    error: GatewayError | None
+
+
+@attrs.frozen
+class EventFrame:
+    """An event. ``seq`` is None where there is no usable one."""
+
+    name: str
+    payload: Any
+    seq: int | None
+    state_version: Any
+
+
+@attrs.frozen
+class Pong:
+    """The original gateway's ``{"type": "pong"}``: life, and nothing else."""
+
+
+Frame = Response | EventFrame | Pong
+
+
+def encode_request(request_id: str, method: str, params: Any, *, json_rpc: bool = False) -> bytes:
+    """Write a request as UTF-8. ``params`` None leaves the key out.
+
+    Raises `InvalidParams` where method or params cannot be written; nothing of them is shown.
+    """
+    if not isinstance(method, str) or not method:
+        raise InvalidParams("a method is a non-empty str")
+    message: dict[str, Any] = (
+        {"jsonrpc": "2.0", "id": request_id, "method": method}
+        if json_rpc
+        else {"type": "req", "id": request_id, "method": method}
+    )
+    if params is not None:
+        message["params"] = params
+    try:
+        text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidParams(f"params of {method!r}: {type(error).__name__}") from None
+
+
+def decode(text: str | bytes, *, json_rpc: bool = False) -> Frame | None:
+    """Read one message. Raises `InvalidFrame` for what is no JSON object in UTF-8."""
+    try:
+        # json.loads would guess UTF-16 and let surrogates pass in bytes, but not in a str
+        text = text if isinstance(text, str) else str(text, "utf-8")
+        message = json.loads(text, parse_constant=_not_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise InvalidFrame(f"no JSON: {type(error).__name__}") from None
+    if not isinstance(message, dict):
+        raise InvalidFrame(f"a {type(message).__name__}, not an object")
+    kind = message.get("type")
+    if kind == "event":
+        return _event(message)
+    if kind == "res":
+        return _response(message)
+    if kind == "pong":
+        return Pong()
+    if json_rpc and message.get("jsonrpc") == "2.0":
+        return _json_rpc(message)
+    return None
+
+
+def seconds_from_ms(value: object) -> float | None:
+    """Read a hint in milliseconds as seconds; outside 0..3600 s, or no number, it is None."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value / 1000 if 0 <= value <= HOUR * 1000 else None
+
+
+def whole_number(value: object) -> int | None:
+    """Return a JSON integer that is at least 0, else None."""
+    return value if type(value) is int and value >= 0 else None
+
+
+def text_or_none(value: object) -> str | None:
+    """Return a non-empty JSON string, else None."""
+    return value if isinstance(value, str) and value else None
+
+
+def _not_finite(_: str) -> Never:
+    raise ValueError("not finite")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("not finite")
+    return value
+
+
+def _event(message: dict[str, Any]) -> EventFrame | None:
+    name = message.get("event")
+    if not isinstance(name, str) or not name:
+        return None
+    seq = whole_number(message.get("seq"))
+    return EventFrame(name, message.get("payload"), seq, message.get("stateVersion"))
+
+
+def _response(message: dict[str, Any]) -> Response | None:
+    request_id = message.get("id")
+    if not isinstance(request_id, str):
+        return None
+    if message.get("ok") is True:
+        return Response(request_id, message.get("payload"), None)
+    return Response(request_id, message.get("payload"), _gateway_error(message.get("error")))
+
+
+def _gateway_error(error: object) -> GatewayError:
+    if not isinstance(error, dict):
+        return GatewayError("UNKNOWN", "the gateway refused without an error object")
+    retryable = error.get("retryable")
+    return GatewayError(
+        text_or_none(error.get("code")) or "UNKNOWN",
+        text_or_none(error.get("message")) or "no message",
+        error.get("details"),
+        retryable if isinstance(retryable, bool) else None,
+        seconds_from_ms(error.get("retryAfterMs")),
+    )
+
+
+def _json_rpc(message: dict[str, Any]) -> Frame | None:
+    """Read a JSON-RPC 2.0 response or notification (jsonrpc.org/specification, 4.1 and 5)."""
+    method = message.get("method")
+    request_id = message.get("id")
+    if isinstance(method, str) and method and request_id is None:
+        return EventFrame(method, message.get("params"), None, None)
+    if not isinstance(request_id, str):
+        return None
+    if "result" in message and message.get("error") is None:  # some send both, one of them null
+        return Response(request_id, message["result"], None)
+    if "error" not in message:
+        return None
+    error = message["error"]
+    if not isinstance(error, dict):
+        return Response(request_id, None, _gateway_error(error))
+    code = error.get("code")
+    name = str(code) if type(code) is int else text_or_none(code) or "UNKNOWN"
+    text = text_or_none(error.get("message")) or "no message"
+    return Response(request_id, None, GatewayError(name, text, error.get("data")))

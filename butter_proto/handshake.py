@@ -1,0 +1,156 @@
+"""The handshake above the upgrade: challenge in, connect request out, hello in.
+
+Rules kept here:
+
+* The dialects differ by data (`_DIALECTS`) and by what their hello tells, nowhere else.
+* Nothing is sent before the challenge, and nothing between connect and hello: a gateway closes a
+  connection that sends more than a few frames there (wire.md 1).
+* A hello is read leniently: unknown keys are normal, missing ones have the defaults below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from butter_proto.errors import InvalidSettings
+from butter_proto.events import Hello, Policy
+from butter_proto.frames import METHOD_CONNECT, encode_request, text_or_none, whole_number
+from butter_proto.settings import MIB, Dialect, Settings
+
+BEFORE_HELLO_MAX: Final = 64 * 1024
+"""The gateway's limit on a message before hello (wire.md 1), in bytes."""
+DEFAULT_MAX_PAYLOAD: Final = 25 * MIB
+"""Where hello tells no ``policy.maxPayload``: today's value (wire.md 3)."""
+DEFAULT_TICK_INTERVAL: Final = 30.0
+"""Where hello tells no believable ``policy.tickIntervalMs`` (wire.md 3), in seconds."""
+_ID_ROOM: Final = 1024
+_BELIEVABLE_TICKS: Final = (1000, 600_000)
+
+
+@attrs.frozen
+class Challenge:
+    """``connect.challenge``. ``nonce`` and ``ts`` (ms) are None where missing or invalid."""
+
+    nonce: str | None
+    ts: int | None
+
+
+@attrs.frozen
+class _DialectData:
+    protocols: Mapping[str, tuple[int, int]]
+    """Role -> lowest and highest protocol offered."""
+    optional_client_keys: bool
+
+
+_DIALECTS: Final = {
+    Dialect.GATEWAY_V4: _DialectData({"operator": (4, 4), "node": (3, 4)}, True),
+    Dialect.OPENBUTTER_V1: _DialectData({}, False),
+}
+_ORIGINAL_PROTOCOLS: Final = (1, 1)
+
+
+def read_challenge(payload: object) -> Challenge:
+    """Read the payload of ``connect.challenge``; extra keys are normal (wire.md 1)."""
+    fields = payload if isinstance(payload, dict) else {}
+    return Challenge(text_or_none(fields.get("nonce")), whole_number(fields.get("ts")))
+
+
+def connect_params(settings: Settings) -> dict[str, Any]:
+    """Make the params of the connect request. They hold the token: never show them."""
+    identity = settings.identity
+    data = _DIALECTS[settings.dialect]
+    low, high = data.protocols.get(identity.role, _ORIGINAL_PROTOCOLS)
+    client = {
+        "id": identity.id,
+        "version": identity.version,
+        "platform": identity.platform,
+        "mode": identity.mode,
+    }
+    params: dict[str, Any] = {"minProtocol": low, "maxProtocol": high, "client": client}
+    if data.optional_client_keys:
+        optional = {
+            "displayName": identity.display_name,
+            "deviceFamily": identity.device_family,
+            "instanceId": identity.instance_id,
+        }
+        client.update({key: value for key, value in optional.items() if value is not None})
+    if identity.caps:
+        params["caps"] = list(identity.caps)
+    params |= {"role": identity.role, "scopes": list(identity.scopes), "auth": _auth(settings)}
+    return params
+
+
+def check_connect_size(settings: Settings) -> None:
+    """Raise `InvalidSettings` for an identity too large for a message before hello."""
+    size = len(encode_request("", METHOD_CONNECT, connect_params(settings)))
+    if size + _ID_ROOM > BEFORE_HELLO_MAX:
+        raise InvalidSettings(
+            f"the connect request has {size} bytes; the gateway takes {BEFORE_HELLO_MAX}"
+        )
+
+
+def _auth(settings: Settings) -> dict[str, str]:
+    secrets = {"token": settings.token, "password": settings.password}
+    return {key: secret.reveal() for key, secret in secrets.items() if secret is not None}
+
+
+def read_hello(payload: object, dialect: Dialect) -> Hello | None:
+    """Read the answer to connect; None where it cannot be one.
+
+    The original's gateway may answer anything with ``ok: true``; today's sends ``hello-ok``.
+    """
+    if isinstance(payload, dict):
+        fields: dict[str, Any] = payload
+    elif dialect is Dialect.OPENBUTTER_V1:
+        fields = {}
+    else:
+        return None
+    if dialect is Dialect.GATEWAY_V4 and fields.get("type") != "hello-ok":
+        return None
+    server, auth, features = (_object(fields.get(key)) for key in ("server", "auth", "features"))
+    return Hello(
+        whole_number(fields.get("protocol")),
+        text_or_none(server.get("version")),
+        text_or_none(server.get("bootId")),
+        text_or_none(server.get("connId")),
+        text_or_none(auth.get("role")),
+        _names(auth["scopes"]) if isinstance(auth.get("scopes"), list) else None,
+        text_or_none(auth.get("method")),
+        frozenset(_names(features.get("methods"))),
+        frozenset(_names(features.get("events"))),
+        _policy(_object(fields.get("policy"))),
+        payload,
+    )
+
+
+def _policy(fields: dict[str, Any]) -> Policy:
+    ticks = whole_number(fields.get("tickIntervalMs"))
+    low, high = _BELIEVABLE_TICKS
+    believable = ticks is not None and low <= ticks <= high
+    return Policy(
+        whole_number(fields.get("maxPayload")) or DEFAULT_MAX_PAYLOAD,
+        whole_number(fields.get("maxBufferedBytes")),
+        ticks / 1000 if ticks is not None and believable else DEFAULT_TICK_INTERVAL,
+    )
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        return ()
+    return tuple(name for name in value if isinstance(name, str))
+
+
+def secrets_of_hello(payload: object) -> list[str]:
+    """Return the texts in a hello that must not be shown (wire.md 3)."""
+    fields = _object(payload)
+    auth = _object(fields.get("auth"))
+    urls = _object(fields.get("pluginSurfaceUrls"))
+    found = [auth.get("deviceToken"), auth.get("recoveryScope"), *urls.values()]
+    return [text for text in found if isinstance(text, str) and text]

@@ -1,0 +1,192 @@
+"""The contract between a machine and the driver that does its I/O.
+
+A machine is pure: it decides, the driver moves bytes. A driver
+
+1. feeds inputs (``transport_opened``, ``receive_data``, ``transport_failed``, ``handle_timeout``;
+   with ``framing=MESSAGES`` ``receive_message``, ``receive_pong``, ``transport_closed``), each with
+   the present monotonic time in seconds;
+2. after every input pulls all queues: ``next_command`` and ``next_event`` until None,
+   ``data_to_send`` of each open transport (until ``b""``, and again only when the socket took the
+   last chunk), and asks ``next_timeout`` for its next wake-up;
+3. ends when ``finished`` is True.
+
+A driver whose write had to wait calls ``handle_timeout`` before it pulls the next chunk, so that
+what it hands out is dated by the present and not by the last input.
+
+Three queues, not one: a blocked write must not hold back events, and CloseTransport must overtake
+bytes that can never be sent. ``docs/contract.md`` has the guarantees G1 to G12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, Protocol
+
+import attrs
+
+from butter_proto import events
+from butter_proto.errors import Ending, TransportFault
+from butter_proto.settings import Framing
+
+CHUNK: Final = 64 * 1024
+"""The most bytes that one ``data_to_send`` returns."""
+
+
+class State(Enum):
+    """Where a connector is."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    ONLINE = "online"
+    WAITING = "waiting"
+    """For its next attempt at ``retry_at``."""
+    BLOCKED = "blocked"
+    """Gave up until told otherwise."""
+    STOPPED = "stopped"
+
+
+STATE_AFTER: Final[Mapping[type[events.StateEvent] | None, State]] = {
+    None: State.IDLE,
+    events.Connecting: State.CONNECTING,
+    events.Online: State.ONLINE,
+    events.Offline: State.WAITING,
+    events.Retrying: State.WAITING,
+    events.GaveUp: State.BLOCKED,
+    events.Stopped: State.STOPPED,
+}
+"""The state is what the last state event says."""
+
+
+@attrs.frozen
+class ProxyAddress:
+    """An HTTP CONNECT proxy to dial instead of the host itself."""
+
+    host: str
+    port: int
+
+
+@attrs.frozen
+class OpenTransport:
+    """Dial this, then report ``transport_opened`` or ``transport_failed`` with ``id``.
+
+    ``server_name`` is the name to verify and to send as SNI where ``tls`` is True. With
+    ``framing=MESSAGES`` the host opens a WebSocket to ``url`` instead.
+    """
+
+    id: int
+    host: str
+    port: int
+    tls: bool
+    server_name: str
+    proxy: ProxyAddress | None
+    framing: Framing
+    url: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class CloseTransport:
+    """Drop this transport now: unsent bytes are lost, a dial is cancelled."""
+
+    id: int
+
+
+Command = OpenTransport | CloseTransport
+
+
+@attrs.frozen
+class Text:
+    """A text message for a host that speaks WebSocket itself."""
+
+    text: str = attrs.field(repr=lambda text: f"<{len(text)} characters>")
+
+
+@attrs.frozen
+class Ping:
+    """A WebSocket ping for such a host."""
+
+    payload: bytes
+
+
+@attrs.frozen
+class Close:
+    """A WebSocket close for such a host."""
+
+    code: int
+    reason: str
+
+
+Message = Text | Ping | Close
+
+
+@attrs.frozen
+class Stats:
+    """What a machine has counted so far."""
+
+    attempts: int = 0
+    online: int = 0
+    disconnects: int = 0
+    """Endings after Online that the application did not ask for."""
+    events: int = 0
+    """Gateway events received, ticks included."""
+    dropped_events: int = 0
+    ignored_frames: int = 0
+    """Messages that were JSON objects but no frame or answer that is known here."""
+    probes: int = 0
+    misses: int = 0
+
+
+class Machine(Protocol):
+    """What a driver may call. Transport inputs never raise (G1) and may be repeated or late."""
+
+    # inputs; after each of them all queues may hold something new
+
+    def transport_opened(
+        self, transport_id: int, now: float, certificate: bytes | None = None
+    ) -> None:
+        """Tell that a transport is open; ``certificate`` is the peer's leaf (DER) after TLS."""
+
+    def receive_data(self, transport_id: int, data: bytes, now: float) -> None:
+        """Hand over what was read; ``b""`` is the end of the stream."""
+
+    def transport_failed(self, transport_id: int, fault: TransportFault, now: float) -> None:
+        """Tell that a transport could not be opened, or broke."""
+
+    def handle_timeout(self, now: float) -> None:
+        """Let everything happen that is due. Early, late and repeated calls are safe (G5)."""
+
+    # outputs
+
+    def next_command(self) -> Command | None:
+        """Take the next command, first in first out."""
+
+    def data_to_send(self, transport_id: int) -> bytes:
+        """Take at most 64 KiB for the wire; ``b""``: nothing now. Taken bytes count as sent."""
+
+    def next_event(self) -> events.Event | None:
+        """Take the next event."""
+
+    def next_timeout(self) -> float | None:
+        """Return when ``handle_timeout`` is next due, on the clock of ``now``; None: never."""
+
+    # state
+
+    @property
+    def state(self) -> State:
+        """Where the machine is."""
+
+    @property
+    def retry_at(self) -> float | None:
+        """When the next attempt begins; None unless WAITING."""
+
+    @property
+    def finished(self) -> bool:
+        """True once Stopped was queued: no input does anything any more."""
+
+    @property
+    def last_ending(self) -> Ending | None:
+        """How the last connection ended, if one did."""
+
+    @property
+    def stats(self) -> Stats:
+        """The counters."""

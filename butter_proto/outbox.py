@@ -1,0 +1,163 @@
+"""What waits for the wire on one WebSocket, and the frames it leaves as (RFC 6455, section 5).
+
+Rules kept here:
+
+* A frame is never cut: ``take`` returns whole frames, at most 64 KiB together. So a message is
+  either untouched, and can be withdrawn, or its first frame was handed out.
+* Control frames overtake messages at every frame boundary, so that pings and pongs pass a large
+  upload; messages above one chunk leave as fragments.
+* After the Close frame nothing leaves (RFC 6455, 5.5.1); messages not yet begun are dropped.
+
+wsproto could write these frames, but it draws its masks from the system (ours are injected, so a
+recording can be replayed) and masks byte by byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Final
+
+from butter_proto.machine import CHUNK
+
+_CONTINUATION, _TEXT, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x8, 0x9, 0xA
+_FIN: Final = 0x80
+_MASKED: Final = 0x80
+_LENGTH_16: Final = 126
+_LARGEST_HEADER: Final = 8
+"""A masked frame of up to 65,535 bytes has a header of at most 8."""
+_FRAGMENT: Final = CHUNK - _LARGEST_HEADER
+_MAX_REASON: Final = 123
+MAX_PONGS: Final = 1000
+"""Pongs that may wait; above it the newest replaces the last (RFC 6455, 5.5.3 allows it)."""
+
+
+class Outgoing:
+    """One thing that waits for the wire.
+
+    ``handed_out_at`` is None until its first byte was taken, then that time in seconds.
+    """
+
+    __slots__ = ("handed_out_at", "offset", "opcode", "payload")
+
+    def __init__(self, opcode: int | None, payload: bytes) -> None:
+        self.opcode = opcode
+        self.payload = payload
+        self.offset = 0
+        self.handed_out_at: float | None = None
+
+
+class Outbox:
+    """The outbound half of a WebSocket link."""
+
+    __slots__ = ("_closed", "_control", "_entropy", "_messages")
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._control: deque[Outgoing] = deque()
+        self._messages: OrderedDict[Outgoing, None] = OrderedDict()
+        self._closed = False
+
+    def raw(self, data: bytes) -> None:
+        """Queue bytes that are no frame: the upgrade request, at most 64 KiB."""
+        self._control.append(Outgoing(None, data))
+
+    def text(self, payload: bytes) -> Outgoing:
+        """Queue a text message."""
+        item = Outgoing(_TEXT, payload)
+        if not self._closed:
+            self._messages[item] = None
+        return item
+
+    def ping(self, payload: bytes) -> Outgoing:
+        """Queue a ping."""
+        return self._queue(_PING, payload)
+
+    def pong(self, payload: bytes) -> None:
+        """Queue the answer to a ping."""
+        if len(self._control) >= MAX_PONGS and self._control[-1].opcode == _PONG:
+            self._control.pop()
+        self._queue(_PONG, payload)
+
+    def close(self, code: int | None, reason: str) -> None:
+        """Queue the Close frame and drop the messages; only the first call counts."""
+        payload = b""
+        if code is not None:
+            text = reason.encode()[:_MAX_REASON].decode(errors="ignore")
+            payload = struct.pack("!H", code) + text.encode()
+        self._queue(_CLOSE, payload)
+        self._messages.clear()
+        self._closed = True
+
+    def withdraw(self, item: Outgoing) -> None:
+        """Take back a message of which nothing was handed out."""
+        assert item.handed_out_at is None
+        self._messages.pop(item, None)
+
+    def take(self, now: float) -> bytes:
+        """Return whole frames, at most 64 KiB; ``b""``: nothing waits. Taken is handed out."""
+        frames: list[bytes] = []
+        room = CHUNK
+        while (frame := self._next_frame(room, now)) is not None:
+            frames.append(frame)
+            room -= len(frame)
+        return b"".join(frames)
+
+    def _queue(self, opcode: int, payload: bytes) -> Outgoing:
+        item = Outgoing(opcode, payload)
+        if not self._closed:
+            self._control.append(item)
+        return item
+
+    def _next_frame(self, room: int, now: float) -> bytes | None:
+        """Build the next frame if it fits into ``room`` bytes."""
+        if self._control:
+            return self._control_frame(room, now)
+        if self._messages:
+            return self._message_frame(next(iter(self._messages)), room, now)
+        return None
+
+    def _control_frame(self, room: int, now: float) -> bytes | None:
+        item = self._control[0]
+        payload = item.payload
+        if len(payload) + _LARGEST_HEADER > room and room < CHUNK:
+            return None
+        self._control.popleft()
+        item.handed_out_at = now
+        opcode = item.opcode
+        return payload if opcode is None else self._frame(_FIN | opcode, payload)
+
+    def _message_frame(self, item: Outgoing, room: int, now: float) -> bytes | None:
+        offset = item.offset
+        payload = item.payload
+        left = len(payload) - offset
+        size = min(left, _FRAGMENT)
+        if size + _LARGEST_HEADER > room:
+            return None
+        first = _TEXT if offset == 0 else _CONTINUATION
+        item.offset = offset + size
+        if item.handed_out_at is None:
+            item.handed_out_at = now
+        if size == left:
+            del self._messages[item]
+            item.payload = b""  # an abandoned request keeps its place, not its bytes
+            first |= _FIN
+        return self._frame(first, payload[offset : offset + size])
+
+    def _frame(self, first: int, payload: bytes) -> bytes:
+        length = len(payload)
+        if length < _LENGTH_16:
+            header = bytes((first, _MASKED | length))
+        else:
+            header = struct.pack("!BBH", first, _MASKED | _LENGTH_16, length)
+        key = self._entropy(4)
+        return header + key + _masked(payload, key)
+
+
+def _masked(payload: bytes, key: bytes) -> bytes:
+    """Apply the mask (RFC 6455, 5.3) as one XOR of two integers."""
+    size = len(payload)
+    mask = (key * (size // 4 + 1))[:size]
+    masked = int.from_bytes(payload, "little") ^ int.from_bytes(mask, "little")
+    return masked.to_bytes(size, "little")

@@ -1,0 +1,360 @@
+"""Every number and choice a user may set; each default says where it comes from.
+
+Rules kept here:
+
+* Settings are frozen and checked when they are made: `InvalidSettings` names field and range.
+* All times are seconds as floats, all sizes are bytes.
+* A secret is a `Secret`: only ``reveal()`` gives its text, every text form is ``***``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from butter_proto.errors import InvalidSettings
+
+VERSION: Final = "0.1.0"
+MIB: Final = 1024 * 1024
+HOUR: Final = 3600.0
+_LONGEST: Final = 30 * 24 * HOUR
+_T = TypeVar("_T")
+
+
+class Secret:
+    """A text that must not be shown. Equal to another `Secret` with the same text."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str) or not text:
+            raise InvalidSettings("a secret is a non-empty str")
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself; keep it out of everything that is shown."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled")
+
+
+def redact(value: _T, secrets: Iterable[Secret]) -> _T:
+    """Return foreign text or JSON with every known secret replaced by ``***``.
+
+    Walks lists and objects, keys included; other types come back as they are.
+    """
+    texts = sorted({secret.reveal() for secret in secrets}, key=len, reverse=True)
+    root = [value]
+    boxes: list[Any] = [root] if texts else []
+    while boxes:  # no recursion: foreign JSON may be nested as deep as the interpreter's stack
+        box = boxes.pop()
+        for place, item in list(box.items() if isinstance(box, dict) else enumerate(box)):
+            if isinstance(item, str):
+                box[place] = _masked(item, texts)
+            elif isinstance(item, list):
+                box[place] = list(item)
+                boxes.append(box[place])
+            elif isinstance(item, dict):
+                box[place] = {_masked(key, texts): inner for key, inner in item.items()}
+                boxes.append(box[place])
+    return root[0]
+
+
+def _masked(text: Any, texts: list[str]) -> Any:
+    if isinstance(text, str):
+        for secret in texts:
+            text = text.replace(secret, "***")
+    return text
+
+
+def _number(
+    low: float, high: float, *, optional: bool = False, whole: bool = False
+) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """Make an attrs validator for a finite number in ``low..high``."""
+
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if optional and value is None:
+            return
+        right_type = isinstance(value, int if whole else int | float)
+        if right_type and not isinstance(value, bool):
+            assert isinstance(value, int | float)
+            if low <= value <= high:  # False for NaN
+                return
+        kind = "a whole number" if whole else "a number"
+        raise InvalidSettings(f"{attribute.name} must be {kind} in {low}..{high}: {value!r}")
+
+    return check
+
+
+def _instance(kind: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """Make an attrs validator that raises our own error."""
+
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kind):
+            raise InvalidSettings(f"{attribute.name} must be a {kind.__name__}: {value!r}")
+
+    return check
+
+
+def _is_text(value: object) -> bool:
+    """Tell whether this is a non-empty str that UTF-8 can write: connect must never fail on it."""
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:  # a lone surrogate, as os.environ has for a byte that is no UTF-8
+        return False
+
+
+def _secret(value: str | Secret | None) -> Secret | None:
+    if value is None:
+        return None
+    secret = value if isinstance(value, Secret) else Secret(value)
+    if not _is_text(secret.reveal()):
+        raise InvalidSettings("a secret must be text that UTF-8 can write")
+    return secret
+
+
+class Dialect(Enum):
+    """Which connect request is spoken; ``handshake.py`` has each one's data."""
+
+    GATEWAY_V4 = "gateway-v4"
+    """Protocol 4, today's gateway."""
+    OPENBUTTER_V1 = "openbutter-v1"
+    """The original OpenButter connector's request, exactly."""
+
+
+class Default(Enum):
+    """Stands for an argument that was left out where None has a meaning of its own."""
+
+    DEFAULT = "the value in the settings"
+
+
+DEFAULT: Final = Default.DEFAULT
+
+
+class Framing(Enum):
+    """Who speaks WebSocket on a transport."""
+
+    BYTES = "bytes"
+    """The machine does: the driver moves bytes."""
+    MESSAGES = "messages"
+    """The host does: the driver moves whole text messages."""
+
+
+class Probe(Enum):
+    """How the keepalive asks whether the gateway is there."""
+
+    AUTO = "auto"
+    """PING where the link can ping, HEALTH where not."""
+    PING = "ping"
+    """A WebSocket ping (RFC 6455, 5.5.2)."""
+    HEALTH = "health"
+    """A ``health`` request; it needs no scope (wire.md 6)."""
+    NONE = "none"
+    """No probes; the tick watchdog alone watches."""
+
+
+@attrs.frozen
+class Timeouts:
+    """Limits of the phases of one connection."""
+
+    open: float = attrs.field(default=15.0, validator=_number(0.01, HOUR))
+    """Dial, proxy, TLS and upgrade together. 15 s: the gateway's own handshake limit."""
+    challenge: float = attrs.field(default=15.0, validator=_number(0.01, HOUR))
+    """From the upgrade to ``connect.challenge``; shorter ones cut slow gateways (lesson 11)."""
+    hello: float = attrs.field(default=15.0, validator=_number(0.01, HOUR))
+    """From the connect request to its answer; a throttled answer takes up to 5 s (wire.md 5)."""
+    close: float = attrs.field(default=1.0, validator=_number(0.01, 60.0))
+    """From our Close frame to the end of the stream."""
+    request: float = attrs.field(default=30.0, validator=_number(0.001, _LONGEST))
+    """A request's deadline where the caller names none; the reference client's (wire.md 12)."""
+
+
+@attrs.frozen
+class KeepaliveSettings:
+    """When to probe and when the peer is gone. The defaults are the original's."""
+
+    interval: float = attrs.field(default=10.0, validator=_number(0.05, HOUR))
+    """Seconds between probes, counted from Online."""
+    timeout: float = attrs.field(default=5.0, validator=_number(0.05, HOUR))
+    """Seconds a probe may take; at most ``interval``."""
+    misses: int = attrs.field(default=2, validator=_number(1, 1000, whole=True))
+    """Misses in a row after which the peer is gone."""
+    probe: Probe = attrs.field(default=Probe.AUTO, validator=_instance(Probe))
+
+    def __attrs_post_init__(self) -> None:
+        if self.timeout > self.interval:
+            raise InvalidSettings(
+                f"keepalive timeout {self.timeout:g} must not exceed its interval {self.interval:g}"
+            )
+
+
+@attrs.frozen
+class ReconnectSettings:
+    """Exponential backoff with full jitter: hint + uniform(0, min(cap, base * factor**n))."""
+
+    base: float = attrs.field(default=1.0, validator=_number(0.01, HOUR))
+    factor: float = attrs.field(default=2.0, validator=_number(1.0, 100.0))
+    cap: float = attrs.field(default=30.0, validator=_number(0.01, HOUR))
+    """The reference client's cap (wire.md 12)."""
+    minimum: float = attrs.field(default=0.25, validator=_number(0.001, HOUR))
+    """The least delay once a transport had opened: a refusal never retries in milliseconds."""
+    stable_after: float = attrs.field(default=10.0, validator=_number(0.0, HOUR))
+    """Seconds online after which the backoff starts over."""
+    max_attempts: int | None = attrs.field(
+        default=None, validator=_number(1, 1_000_000_000, optional=True, whole=True)
+    )
+    """Endings in a row, without a stable time online, before giving up; None: never."""
+    pairing_poll: float | None = attrs.field(
+        default=15.0, validator=_number(1.0, HOUR, optional=True)
+    )
+    """Seconds between attempts while a device waits for approval; None stops instead."""
+
+
+@attrs.frozen
+class Limits:
+    """The bound of every buffer (G9)."""
+
+    max_message: int = attrs.field(default=25 * MIB, validator=_number(1024, 2**31, whole=True))
+    """The largest inbound message; the gateway's own limit is the same (wire.md 8)."""
+    max_fragments: int = attrs.field(default=10_000, validator=_number(1, 2**31, whole=True))
+    """Fragments of one inbound message; the gateway refuses 20,000 itself (wire.md 8)."""
+    max_pending: int = attrs.field(default=10_000, validator=_number(1, 2**31, whole=True))
+    """Requests accepted whose outcome was not yet pulled."""
+    max_pending_bytes: int = attrs.field(
+        default=256 * MIB, validator=_number(1024, 2**40, whole=True)
+    )
+    """Bytes of the requests that were accepted and have no outcome yet."""
+    max_in_flight: int = attrs.field(default=200, validator=_number(1, 2**31, whole=True))
+    """Requests on the wire per connection; above about 256 the gateway refuses (wire.md 8)."""
+    max_events: int = attrs.field(default=10_000, validator=_number(1, 2**31, whole=True))
+    """Gateway events not yet pulled."""
+    max_event_bytes: int = attrs.field(default=64 * MIB, validator=_number(1, 2**40, whole=True))
+    """The size of the gateway events not yet pulled."""
+    max_state_changes: int = attrs.field(default=100, validator=_number(4, 2**31, whole=True))
+    """State changes not yet pulled, above which no new attempt starts."""
+
+
+OPERATOR_SCOPES: Final = ("operator.read", "operator.write")
+
+
+def _names(values: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else None
+    if names is None or not all(map(_is_text, names)):
+        raise InvalidSettings(f"a list of non-empty names is expected: {values!r}")
+    return names
+
+
+@attrs.frozen
+class Identity:
+    """Who connects: the ``client`` object of the connect request, role, scopes and caps."""
+
+    id: str
+    mode: str
+    version: str = VERSION
+    platform: str = sys.platform
+    role: str = "operator"
+    scopes: tuple[str, ...] = attrs.field(default=OPERATOR_SCOPES, converter=_names)
+    caps: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    display_name: str | None = None
+    device_family: str | None = None
+    instance_id: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("id", "mode", "version", "platform", "role"):
+            if not _is_text(getattr(self, name)):
+                raise InvalidSettings(f"identity.{name} must be a non-empty str")
+        for name in ("display_name", "device_family", "instance_id"):
+            if getattr(self, name) is not None and not _is_text(getattr(self, name)):
+                raise InvalidSettings(f"identity.{name} must be None or a non-empty str")
+
+
+BACKEND: Final = Identity("gateway-client", "backend")
+"""Without a device: keeps its scopes on loopback (wire.md 2)."""
+OPENBUTTER_NODE: Final = Identity(
+    "openbutter", "standalone", "0.1.0", "node", "client", ("gateway:rpc",), ("rpc",)
+)
+"""The original connector under Node."""
+OPENBUTTER_BROWSER: Final = attrs.evolve(OPENBUTTER_NODE, platform="browser", mode="web")
+"""The original connector in a browser."""
+
+CLIENT_IDS: Final = (
+    "webchat-ui",
+    "openclaw-control-ui",
+    "openclaw-browser-copilot",
+    "openclaw-tui",
+    "webchat",
+    "cli",
+    "gateway-client",
+    "openclaw-macos",
+    "openclaw-linux",
+    "openclaw-ios",
+    "openclaw-watchos",
+    "openclaw-android",
+    "node-host",
+    "openclaw-worker",
+    "test",
+    "fingerprint",
+    "openclaw-probe",
+)
+"""The closed enum of ``client.id`` (wire.md 2)."""
+CLIENT_MODES: Final = ("webchat", "cli", "ui", "backend", "node", "worker", "probe", "test")
+"""The closed enum of ``client.mode`` (wire.md 2)."""
+ROLES: Final = ("operator", "node")
+
+
+@attrs.frozen
+class Settings:
+    """Everything one connector needs besides its endpoint."""
+
+    dialect: Dialect = attrs.field(default=Dialect.GATEWAY_V4, validator=_instance(Dialect))
+    identity: Identity = attrs.field(
+        default=attrs.Factory(
+            lambda self: BACKEND if self.dialect is Dialect.GATEWAY_V4 else OPENBUTTER_NODE,
+            takes_self=True,
+        ),
+        validator=_instance(Identity),
+    )
+    token: Secret | None = attrs.field(default=None, converter=_secret)
+    password: Secret | None = attrs.field(default=None, converter=_secret)
+    json_rpc: bool = attrs.field(default=False, validator=_instance(bool))
+    """Requests as JSON-RPC 2.0; connect keeps the ``req`` form."""
+    timeouts: Timeouts = attrs.field(factory=Timeouts, validator=_instance(Timeouts))
+    keepalive: KeepaliveSettings = attrs.field(
+        factory=KeepaliveSettings, validator=_instance(KeepaliveSettings)
+    )
+    reconnect: ReconnectSettings = attrs.field(
+        factory=ReconnectSettings, validator=_instance(ReconnectSettings)
+    )
+    limits: Limits = attrs.field(factory=Limits, validator=_instance(Limits))
+
+    def __attrs_post_init__(self) -> None:
+        if self.dialect is Dialect.OPENBUTTER_V1:
+            return
+        for name, value, allowed in (
+            ("client.id", self.identity.id, CLIENT_IDS),
+            ("client.mode", self.identity.mode, CLIENT_MODES),
+            ("role", self.identity.role, ROLES),
+        ):
+            if value not in allowed:
+                raise InvalidSettings(
+                    f"{name} {value!r} is not known to the gateway; allowed: {', '.join(allowed)}"
+                )
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets that must not appear in anything told."""
+        return tuple(secret for secret in (self.token, self.password) if secret is not None)

@@ -1,0 +1,103 @@
+"""What a connector remembers of its endings, and what the next one therefore means.
+
+Rules kept here:
+
+* The backoff starts over only after ``stable_after`` seconds online, never at TCP open, at the
+  upgrade or at a hello (lessons 1).
+* A pairing request is told once, and again only when its id changes (lessons 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from butter_proto.errors import Ending
+from butter_proto.events import PairingRequired
+from butter_proto.frames import text_or_none
+from butter_proto.reconnect import PAIRING_REQUIRED, Attempts, Decision, decide
+from butter_proto.settings import ReconnectSettings
+
+
+class Supervisor:
+    """Counts attempts and endings, and asks `reconnect.decide`."""
+
+    __slots__ = (
+        "_certificate_seen_good",
+        "_equal",
+        "_failures",
+        "_floor",
+        "_pairing_request",
+        "_random",
+        "_settings",
+        "last_ending",
+    )
+
+    def __init__(self, settings: ReconnectSettings, random: Callable[[], float]) -> None:
+        self._settings = settings
+        self._random = random
+        self._failures = 0
+        self._equal = 0
+        self._floor = -math.inf
+        self._certificate_seen_good = False
+        self._pairing_request: str | None = None
+        self.last_ending: Ending | None = None
+        """How the last connection ended, if one did."""
+
+    @property
+    def next_attempt(self) -> int:
+        """The number of the next attempt, from 1 since the last stable time online."""
+        return self._failures + 1
+
+    def earliest(self, now: float) -> float:
+        """Return when an attempt may begin that the application asks for at ``now``."""
+        return max(now, self._floor)
+
+    def start_over(self) -> None:
+        """Forget the failures: the application says that something has changed."""
+        self._failures = self._equal = 0
+
+    def on_certificate_accepted(self) -> None:
+        """Take note that TLS succeeded: a later certificate fault may pass."""
+        self._certificate_seen_good = True
+
+    def on_online(self) -> None:
+        """Take note of a hello: refusals in a row, and a pairing, are over."""
+        self._equal = 0
+        self._pairing_request = None
+
+    def on_ending(self, ending: Ending, now: float, online_since: float | None) -> Decision:
+        """Count an ending and decide what follows."""
+        if online_since is not None and now - online_since >= self._settings.stable_after:
+            self._failures = 0
+        self._failures += 1
+        repeated = self.last_ending is not None and _answer(ending) == _answer(self.last_ending)
+        self._equal = self._equal + 1 if repeated else 1
+        self.last_ending = ending
+        attempts = Attempts(self._failures, self._equal, self._certificate_seen_good)
+        decision = decide(ending, attempts, self._settings, self._random)
+        self._floor = now + decision.floor
+        return decision
+
+    def new_pairing(self, ending: Ending) -> PairingRequired | None:
+        """Return the pairing request to tell, if this ending has one that was not told yet."""
+        error = ending.error
+        if error is None or error.detail_code != PAIRING_REQUIRED:
+            return None
+        request_id = text_or_none(error.detail("requestId"))
+        if request_id is not None and request_id == self._pairing_request:
+            return None
+        self._pairing_request = request_id
+        return PairingRequired(
+            request_id,
+            text_or_none(error.detail("deviceId")),
+            error.detail_reason,
+            text_or_none(error.detail("remediationHint")),
+        )
+
+
+def _answer(ending: Ending) -> tuple[object, ...]:
+    """Return what makes two endings the same answer."""
+    error = ending.error
+    key = (error.code, error.detail_code, error.detail_reason) if error is not None else None
+    return ending.kind, ending.http_status, key

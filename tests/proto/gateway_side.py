@@ -1,0 +1,185 @@
+"""The gateway's side of one transport, as bytes: what it reads, and what it may say.
+
+Rules kept here:
+
+* It reads with wsproto, so what the machine sends must be right, and ends with its Close frame.
+* It says anything at any time; a speech only knows what would be the right thing to say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import wsproto
+from wsproto.connection import ConnectionState
+from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, Request, TextMessage
+
+TOKEN: Final = "QQ-token-QQ"
+PASSWORD: Final = "QQ-token-QQ-password"
+DEVICE_TOKEN: Final = "QQ-device-QQ"
+RECOVERY: Final = "QQ-recovery-QQ"
+SURFACE: Final = "http://127.0.0.1/QQ-surface-QQ"
+PAYLOAD: Final = "PP-payload-PP"
+_WRONG_UPGRADE: Final = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+
+
+class Ids(Protocol):
+    """Where the machine's ids come from."""
+
+    @property
+    def following(self) -> str:
+        """The id that is drawn next."""
+
+
+class Peer:
+    """What came over one transport."""
+
+    def __init__(self, ids: Ids) -> None:
+        self.upgrade = _WRONG_UPGRADE
+        """The answer to the upgrade request; a wrong one before that came."""
+        self.messages: list[dict[str, Any]] = []
+        """Every message that came whole, the connect request included."""
+        self.texts: list[str] = []
+        """Every message of which anything came, as far as it came."""
+        self.pings: list[bytes] = []
+        self.pongs: list[bytes] = []
+        self.closed = False
+        self.said: list[str] = []
+        self.seq = 0
+        self._ids = ids
+        self._ws = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+        self._inside = False
+
+    def read(self, data: bytes) -> None:
+        """Take in what the machine sent."""
+        assert not self.closed, "bytes after the Close frame"
+        self._ws.receive_data(data)
+        for event in self._ws.events():
+            assert not self.closed, "a frame after the Close frame"
+            match event:
+                case Request():
+                    self.upgrade = self._ws.send(AcceptConnection())
+                case TextMessage():
+                    self._read_text(event)
+                case Ping():
+                    self.pings.append(bytes(event.payload))
+                case Pong():
+                    self.pongs.append(bytes(event.payload))
+                case CloseConnection():
+                    assert self._ws.state is ConnectionState.REMOTE_CLOSING, event
+                    self.closed = True
+
+    def _read_text(self, event: TextMessage) -> None:
+        if self._inside:
+            self.texts[-1] += event.data
+        else:
+            self.texts.append(event.data)
+        self._inside = not event.message_finished
+        if event.message_finished:
+            self.messages.append(json.loads(self.texts[-1]))
+
+    @property
+    def connect_id(self) -> str:
+        """The id of the connect request; before that came, the id that it would have."""
+        for message in self.messages:
+            if message["method"] == "connect":
+                return str(message["id"])
+        return self._ids.following
+
+    def request_id(self, which: int) -> str:
+        """The id of a request after connect, counted from the last one."""
+        asked = [str(one["id"]) for one in self.messages if one["method"] != "connect"]
+        return asked[-1 - which % len(asked)] if asked else self._ids.following
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
+    """Write a server's frame (RFC 6455, 5.2)."""
+    size = len(payload)
+    if size < 126:
+        length = bytes([size])
+    elif size < 65536:
+        length = b"\x7e" + size.to_bytes(2)
+    else:
+        length = b"\x7f" + size.to_bytes(8)
+    return bytes([fin << 7 | opcode]) + length + payload
+
+
+def text(message: Any) -> bytes:
+    """Write a message as one text frame."""
+    return frame(1, json.dumps(message).encode())
+
+
+def event(name: str, payload: Any = None, **fields: Any) -> bytes:
+    """Write an event."""
+    return text({"type": "event", "event": name, "payload": payload, **fields})
+
+
+def response(request_id: str, payload: Any = None, error: Any = None) -> bytes:
+    """Write the answer to a request."""
+    message = {"type": "res", "id": request_id, "ok": error is None, "payload": payload}
+    return text(message if error is None else {**message, "error": error})
+
+
+def close(code: int, reason: str = "") -> bytes:
+    """Write a Close frame."""
+    return frame(8, code.to_bytes(2) + reason.encode())
+
+
+def hello_ok(max_payload: int | None = None, boot_id: str = "boot-1") -> dict[str, Any]:
+    """Build a hello with everything secret that a hello may hold (wire.md 3)."""
+    policy = {"tickIntervalMs": 30_000, "maxBufferedBytes": 52_428_800}
+    return {
+        "type": "hello-ok",
+        "protocol": 4,
+        "server": {"version": "2026.9.6", "bootId": boot_id, "connId": "a connection"},
+        "snapshot": {"health": PAYLOAD},
+        "pluginSurfaceUrls": {"canvas": SURFACE},
+        "auth": {
+            "method": "token",
+            "role": "operator",
+            "scopes": ["operator.read"],
+            "deviceToken": DEVICE_TOKEN,
+            "recoveryScope": RECOVERY,
+        },
+        "policy": policy if max_payload is None else {**policy, "maxPayload": max_payload},
+    }
+
+
+# --- speeches: from what was read to bytes -------------------------------------------------------
+
+Speech = Callable[[Peer], bytes]
+
+
+def upgraded(peer: Peer) -> bytes:
+    return peer.upgrade
+
+
+def challenged(_: Peer, nonce: Any = "a nonce") -> bytes:
+    return event("connect.challenge", {"nonce": nonce, "ts": 1_795_397_784_915})
+
+
+def welcomed(peer: Peer, max_payload: int | None = None, boot_id: str = "boot-1") -> bytes:
+    return response(peer.connect_id, hello_ok(max_payload, boot_id))
+
+
+def refused(peer: Peer, error: Any) -> bytes:
+    return response(peer.connect_id, error=error)
+
+
+def answered(peer: Peer, which: int, payload: Any = None, error: Any = None) -> bytes:
+    return response(peer.request_id(which), payload, error)
+
+
+def pushed(peer: Peer, name: str, payload: Any = None, gap: int = 0) -> bytes:
+    peer.seq += 1 + gap
+    return event(name, payload, seq=peer.seq, stateVersion={"health": peer.seq})
+
+
+def ponged(peer: Peer) -> bytes:
+    return frame(10, peer.pings[-1] if peer.pings else b"")
+
+
+def said(_: Peer, data: bytes) -> bytes:
+    return data

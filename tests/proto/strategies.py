@@ -1,0 +1,263 @@
+"""Hypothesis strategies of operations, speeches, damage and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import inf, nan
+from typing import Any, Final
+
+import attrs
+from hypothesis import strategies as st
+
+from butter_proto import (
+    Dialect,
+    FaultKind,
+    KeepaliveSettings,
+    Limits,
+    Probe,
+    ReconnectSettings,
+    Settings,
+    Timeouts,
+)
+from tests.proto import gateway_side as gateway
+from tests.proto.operations import Damage, Op, World
+
+# --- settings ------------------------------------------------------------------------------------
+
+seconds = st.sampled_from([0.5, 1.0, 5.0, 15.0])
+keepalives = st.builds(
+    lambda interval, share, misses, probe: KeepaliveSettings(
+        interval, max(0.05, interval * share), misses, probe
+    ),
+    st.sampled_from([0.5, 3.0, 10.0, 40.0]),
+    st.sampled_from([0.1, 0.5, 1.0]),
+    st.integers(1, 3),
+    st.sampled_from(Probe),
+)
+secrets: Final = {"token": st.just(gateway.TOKEN), "password": st.just(gateway.PASSWORD)}
+roomy_settings = st.builds(
+    Settings,
+    **secrets,
+    dialect=st.sampled_from([Dialect.GATEWAY_V4, Dialect.GATEWAY_V4, Dialect.OPENBUTTER_V1]),
+    json_rpc=st.booleans(),
+    timeouts=st.builds(Timeouts, seconds, seconds, seconds, seconds, seconds),
+    keepalive=keepalives,
+    reconnect=st.builds(
+        ReconnectSettings,
+        stable_after=st.sampled_from([0.0, 10.0]),
+        max_attempts=st.sampled_from([None, None, 2]),
+        pairing_poll=st.sampled_from([15.0, None]),
+    ),
+)
+"""Settings whose limits are never reached."""
+tight_limits = st.builds(
+    Limits,
+    max_message=st.just(1024),
+    max_fragments=st.integers(1, 3),
+    max_pending=st.integers(1, 3),
+    max_pending_bytes=st.just(1024),
+    max_in_flight=st.integers(1, 2),
+    max_events=st.integers(1, 3),
+    max_event_bytes=st.integers(1, 200),
+    max_state_changes=st.just(4),
+)
+all_settings = st.builds(
+    lambda settings, limits: attrs.evolve(settings, limits=limits),
+    roomy_settings,
+    st.just(Limits()) | tight_limits,
+)
+
+
+# --- what the gateway says -----------------------------------------------------------------------
+
+few = st.integers(0, 3)
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.just("accepted"),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["status", "type", "id", "ok"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+REFUSALS: Final = (
+    {"code": "INVALID_REQUEST", "message": "no", "details": {"code": "AUTH_TOKEN_MISMATCH"}},
+    {
+        "code": "UNAVAILABLE",
+        "message": "gateway starting",
+        "details": {"reason": "startup-sidecars"},
+        "retryable": True,
+        "retryAfterMs": 500,
+    },
+    {
+        "code": "NOT_PAIRED",
+        "message": "pairing required",
+        "details": {"code": "PAIRING_REQUIRED", "requestId": "r-1"},
+    },
+    {
+        "code": "INVALID_REQUEST",
+        "message": "unauthorized",
+        "details": {"code": "AUTH_RATE_LIMITED"},
+        "retryable": True,
+        "retryAfterMs": 299_993,
+    },
+    {"code": "INVALID_REQUEST", "message": "invalid connect params: at root"},
+    {"code": "ODD", "message": "x", "details": {"code": "NEVER_SEEN"}},
+    {"code": "ODD", "details": [1], "retryable": False},
+    "no object",
+)
+HTTP_ANSWERS: Final = (
+    b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nRetry-After: 3\r\n\r\nbusy",
+    b"HTTP/1.1 403 No\r\n\r\nwithout a length",
+    b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\nzz\r\n\r\n",
+    b"HTTP/1.1 200 OK\nContent-Length: 3000\n\n" + b"b" * 2100,
+    b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n",
+    b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: wrong\r\n\r\n",
+    b"HTTP/1.1 101 X\r\nUpgrade: h2c\r\n\r\n",
+    b"SSH-2.0-OpenSSH_9.6\r\n",
+    b"\r\n\r\n",
+)
+frames = st.builds(
+    gateway.frame,
+    st.sampled_from([0, 1, 2, 8, 9, 10, 3, 0x41]),
+    st.binary(max_size=130),
+    fin=st.booleans(),
+)
+messages = st.one_of(
+    st.builds(
+        lambda kind, fields: gateway.text({"type": kind, **fields}),
+        st.sampled_from(["event", "res", "pong", "req"]),
+        st.dictionaries(
+            st.sampled_from(["id", "ok", "error", "payload", "event", "seq", "stateVersion"]),
+            json_values,
+            max_size=4,
+        ),
+    ),
+    st.builds(gateway.text, json_values),
+    st.builds(lambda data: gateway.frame(1, data), st.binary(max_size=20)),
+    st.sampled_from(
+        [
+            gateway.text({"type": "pong"}),
+            gateway.text({"jsonrpc": "2.0", "method": "told", "params": {}}),
+            gateway.frame(1, b'{"type":"po', fin=False)
+            + gateway.frame(9, b"p")
+            + gateway.frame(0, b'ng"}'),
+        ]
+    ),
+)
+closes = st.builds(
+    lambda code, reason: gateway.frame(8, code.to_bytes(2) + reason),
+    st.sampled_from([1000, 1001, 1008, 1012, 4001, 4999, 1005, 999]),
+    st.sampled_from([b"", b"service restart", b"slow consumer", b"\xff"]),
+) | st.just(gateway.frame(8))
+
+
+def _speech(speech: Callable[..., bytes], /, **arguments: Any) -> st.SearchStrategy[gateway.Speech]:
+    """Draw a speech with these arguments, each of which is a strategy."""
+    return st.builds(partial, st.just(speech), **arguments)
+
+
+ordinary_speeches = st.one_of(
+    _speech(gateway.pushed, name=st.just("chat"), payload=json_values, gap=few),
+    _speech(gateway.answered, which=few, payload=json_values),
+    _speech(gateway.answered, which=few, error=st.sampled_from(REFUSALS)),
+    _speech(gateway.answered, which=few, payload=st.just({"status": "accepted"})),
+    _speech(gateway.said, data=st.builds(gateway.frame, st.just(9), st.binary(max_size=125))),
+    _speech(
+        gateway.said,
+        data=st.sampled_from(
+            [
+                gateway.event("shutdown", {"restartExpectedMs": 1500}),
+                gateway.event("tick", {"ts": 1}),
+            ]
+        ),
+    ),
+    st.just(gateway.ponged),
+)
+"""What a gateway says to a client that is online."""
+speeches = st.one_of(
+    ordinary_speeches,
+    ordinary_speeches,
+    st.sampled_from([gateway.upgraded, gateway.challenged, gateway.welcomed]),
+    _speech(gateway.challenged, nonce=json_values),
+    _speech(gateway.welcomed, boot_id=st.just("boot-2"), max_payload=st.sampled_from([1, 500])),
+    _speech(gateway.refused, error=st.sampled_from(REFUSALS)),
+    _speech(
+        gateway.said,
+        data=st.sampled_from(HTTP_ANSWERS) | frames | messages | closes | st.binary(max_size=12),
+    ),
+)
+damages = st.none() | st.builds(
+    Damage, st.integers(0, 4000), st.integers(0, 40), st.binary(max_size=4)
+)
+
+# --- operations ----------------------------------------------------------------------------------
+
+
+def _op(method: Callable[..., Any], /, **arguments: Any) -> st.SearchStrategy[Op]:
+    """Draw an operation with these arguments, each of which is a strategy."""
+    return st.builds(Op, st.just(method.__name__), st.fixed_dictionaries(arguments))
+
+
+which = st.sampled_from([0, 0, 0, 0, 1, 2])
+times = st.sampled_from([0.0, 0.0004, 0.001, 0.5, 1.0, 5.0, 10.0, 15.0, 30.0, 61.0])
+timeouts = st.sampled_from([None, 0.0005, 1.0, 20.0])
+passing = st.one_of(
+    _op(World.wait, seconds=times),
+    _op(World.wake_late, seconds=times),
+    _op(World.oversleep, seconds=times),
+)
+talk = st.one_of(
+    _op(World.online, max_payload=st.sampled_from([None, None, 500])),
+    _op(World.online),
+    _op(World.say, speeches=st.lists(ordinary_speeches, min_size=1, max_size=4)),
+    _op(
+        World.say,
+        speeches=st.lists(speeches, min_size=1, max_size=4),
+        damage=damages,
+        which=which,
+    ),
+)
+transports = st.one_of(
+    _op(World.opened, which=which),
+    _op(World.ended, which=which),
+    _op(World.failed, kind=st.sampled_from(FaultKind), which=which),
+)
+requests = st.one_of(
+    _op(
+        World.request,
+        size=st.sampled_from([0, 0, 300, 70_000]),
+        timeout=timeouts,
+        final=st.booleans(),
+    ),
+    _op(World.request),
+    _op(World.cancel, which=few),
+)
+wishes = st.one_of(
+    _op(World.start),
+    _op(World.probe),
+    _op(World.reconnect_now),
+    _op(World.stop, abort=st.booleans()),
+)
+wrong_requests = st.one_of(
+    _op(World.start),
+    _op(World.request, size=st.just(2000)),
+    _op(World.request, timeout=st.sampled_from([nan, inf, 0.0, -1.0, 1e9])),
+    _op(World.ask, method=st.sampled_from(["", "echo"]), params=st.sampled_from([{1, 2}, nan])),
+)
+wrong_clocks = st.one_of(
+    _op(World.wrong_clock, value=st.sampled_from([nan, inf, -inf, 1e300, -1e300, 1e13, 0.0])),
+    _op(
+        World.wrong_clock,
+        value=st.sampled_from([-100.0, -1.0, -0.0001, 3.0]),
+        from_now=st.just(True),
+    ),
+)
+operations = st.one_of(talk, talk, talk, transports, passing, requests, requests, wishes)
+
+
+def runs(*more: st.SearchStrategy[Op], size: int = 20) -> st.SearchStrategy[list[Op]]:
+    """Draw the operations of one run, with others among them."""
+    return st.lists(st.one_of(operations, *more), min_size=1, max_size=size)

@@ -1,0 +1,120 @@
+"""Supervisor: what is remembered from one ending to the next."""
+
+from __future__ import annotations
+
+import attrs
+
+from butter_proto import Action, Ending, EndKind, FaultKind, ReconnectSettings, TransportFault
+from butter_proto.errors import GatewayError
+from butter_proto.supervisor import Supervisor
+
+CLOSED = Ending(EndKind.CLOSED_BY_PEER, close_code=1012, transport_opened=True, online=True)
+NOT_WEBSOCKET = Ending(EndKind.NOT_WEBSOCKET, transport_opened=True)
+BAD_CERTIFICATE = Ending(
+    EndKind.TRANSPORT_FAILED, fault=TransportFault(FaultKind.CERTIFICATE, "expired")
+)
+
+
+def longest() -> Supervisor:
+    return Supervisor(ReconnectSettings(), lambda: 1.0)
+
+
+def pairing(request_id: str | None) -> Ending:
+    details = {
+        "code": "PAIRING_REQUIRED",
+        "reason": "not-paired",
+        "requestId": request_id,
+        "deviceId": "d",
+        "remediationHint": "Approve it.",
+    }
+    error = GatewayError("NOT_PAIRED", "pairing required", details)
+    return Ending(EndKind.CONNECT_REFUSED, error=error, transport_opened=True)
+
+
+def test_the_backoff_grows_while_connections_do_not_last() -> None:
+    supervisor = longest()
+    delays = [supervisor.on_ending(CLOSED, 100.0, 90.1).delay for _ in range(4)]
+    assert delays == [1.0, 2.0, 4.0, 8.0]
+    assert supervisor.next_attempt == 5
+
+
+def test_the_backoff_starts_over_after_a_stable_time_online() -> None:
+    """Lessons 1."""
+    supervisor = longest()
+    for _ in range(3):
+        supervisor.on_ending(CLOSED, 100.0, None)
+    assert supervisor.on_ending(CLOSED, 100.0, 90.0).delay == 1.0
+    assert supervisor.next_attempt == 2
+
+
+def test_the_third_equal_answer_in_a_row_stops() -> None:
+    supervisor = longest()
+    actions = [supervisor.on_ending(NOT_WEBSOCKET, 0.0, None).action for _ in range(3)]
+    assert actions == [Action.RETRY, Action.RETRY, Action.STOP]
+
+
+def test_another_answer_or_a_hello_in_between_starts_the_row_anew() -> None:
+    supervisor = longest()
+    for _ in range(4):
+        assert supervisor.on_ending(NOT_WEBSOCKET, 0.0, None).action is Action.RETRY
+        assert supervisor.on_ending(NOT_WEBSOCKET, 0.0, None).action is Action.RETRY
+        supervisor.on_ending(CLOSED, 0.0, None)
+    supervisor.on_ending(NOT_WEBSOCKET, 0.0, None)
+    supervisor.on_ending(NOT_WEBSOCKET, 0.0, None)
+    supervisor.on_online()
+    assert supervisor.on_ending(NOT_WEBSOCKET, 0.0, None).action is Action.RETRY
+
+
+def test_starting_over_forgets_the_failures() -> None:
+    supervisor = longest()
+    for _ in range(3):
+        supervisor.on_ending(NOT_WEBSOCKET, 0.0, None)
+    supervisor.start_over()
+    decision = supervisor.on_ending(NOT_WEBSOCKET, 0.0, None)
+    assert (decision.action, decision.delay) == (Action.RETRY, 1.0)
+
+
+def test_a_certificate_that_was_good_before_is_retried() -> None:
+    supervisor = longest()
+    assert supervisor.on_ending(BAD_CERTIFICATE, 0.0, None).action is Action.STOP
+    supervisor.on_certificate_accepted()
+    assert supervisor.on_ending(BAD_CERTIFICATE, 0.0, None).action is Action.RETRY
+
+
+def test_a_rate_limit_binds_even_an_attempt_that_is_asked_for() -> None:
+    """Lessons 14."""
+    supervisor = longest()
+    error = GatewayError("X", "limited", {"code": "AUTH_RATE_LIMITED"}, True, 299.0)
+    ending = Ending(EndKind.CONNECT_REFUSED, error=error, retry_after=299.0)
+    supervisor.on_ending(ending, 1000.0, None)
+    assert supervisor.earliest(1001.0) == 1299.0
+    supervisor.on_ending(CLOSED, 1300.0, None)
+    assert supervisor.earliest(1301.0) == 1301.0
+
+
+def test_a_pairing_request_is_told_once_and_again_when_its_id_changes() -> None:
+    """Lessons 2."""
+    supervisor = longest()
+    told = [supervisor.new_pairing(pairing(name)) for name in ("a", "a", "b", "b", "a")]
+    assert [notice and notice.request_id for notice in told] == ["a", None, "b", None, "a"]
+    assert told[0] is not None
+    assert attrs.astuple(told[0]) == ("a", "d", "not-paired", "Approve it.")
+
+
+def test_a_pairing_request_without_an_id_is_told_each_time() -> None:
+    supervisor = longest()
+    assert supervisor.new_pairing(pairing(None)) is not None
+    assert supervisor.new_pairing(pairing(None)) is not None
+
+
+def test_a_hello_ends_a_pairing() -> None:
+    supervisor = longest()
+    supervisor.new_pairing(pairing("a"))
+    supervisor.on_online()
+    assert supervisor.new_pairing(pairing("a")) is not None
+
+
+def test_other_endings_are_no_pairing() -> None:
+    assert longest().new_pairing(CLOSED) is None
+    other = GatewayError("X", "no", {"code": "AUTH_TOKEN_MISMATCH"})
+    assert longest().new_pairing(Ending(EndKind.CONNECT_REFUSED, error=other)) is None
