@@ -103,9 +103,12 @@ class Connection:
         self._probe_key: str | bytes | None = None
         self._expected_seq: int | None = None
         self._retry_after: tuple[float, float] | None = None
-        self._secrets = around.settings.secrets
+        self.secrets = around.settings.secrets
         self.phase = Phase.OPENING
         self.ending: Ending | None = None
+        """Why it is over, as it may be told."""
+        self.cause: Ending | None = None
+        """The same unredacted, for `reconnect.decide` alone: a secret may be part of a code."""
         self.hello: events.Hello | None = None
         self.online_since: float | None = None
         self.ignored = 0
@@ -152,7 +155,6 @@ class Connection:
     def failed(self, fault: TransportFault, now: float) -> None:
         """Take note that the transport could not be opened, or broke."""
         self._now = now
-        fault = attrs.evolve(fault, text=redact(fault.text, self._secrets))
         self._end(Ending(EndKind.TRANSPORT_FAILED, fault=fault), linger=False)
         self._close()
 
@@ -286,7 +288,7 @@ class Connection:
 
     def _on_connect_answer(self, answer: frames.Response) -> None:
         if answer.error is not None:
-            error = self._redacted(answer.error)
+            error = answer.error
             ending = Ending(EndKind.CONNECT_REFUSED, error=error, retry_after=error.retry_after)
             self._end(ending, linger=False)
             return
@@ -296,7 +298,7 @@ class Connection:
             return
         self.hello = hello
         issued = (Secret(text) for text in secrets_of_hello(hello.payload))
-        self._secrets = (*self._secrets, *issued)
+        self.secrets = (*self.secrets, *issued)
         self._keepalive = Keepalive(
             self._settings.keepalive, hello.policy.tick_interval, self._timers, self._now
         )
@@ -344,9 +346,9 @@ class Connection:
     def _redacted(self, error: GatewayError) -> GatewayError:
         return attrs.evolve(
             error,
-            code=redact(error.code, self._secrets),
-            message=redact(error.message, self._secrets),
-            details=redact(error.details, self._secrets),
+            code=redact(error.code, self.secrets),
+            message=redact(error.message, self.secrets),
+            details=redact(error.details, self.secrets),
         )
 
     # --- keepalive --------------------------------------------------------------------------
@@ -392,15 +394,13 @@ class Connection:
         if self.ending is not None:
             return
         online = self.phase is Phase.ONLINE
-        self.ending = attrs.evolve(
+        self.cause = attrs.evolve(
             ending,
             online=online,
             transport_opened=self._opened,
-            text=redact(ending.text, self._secrets),
-            close_reason=redact(ending.close_reason, self._secrets),
-            http_body=self._redacted_body(ending.http_body),
             retry_after=self._hint(ending),
         )
+        self.ending = self._redacted_ending(self.cause)
         for outcome in self._requests.end(self.ending):
             self._queue.put(outcome)
         if online:
@@ -416,10 +416,21 @@ class Connection:
         self.phase = Phase.CLOSED
         self._timers.stop_all()
 
-    def _redacted_body(self, body: bytes) -> bytes:
-        for secret in self._secrets:
+    def _redacted_ending(self, ending: Ending) -> Ending:
+        body = ending.http_body
+        for secret in self.secrets:
             body = body.replace(secret.reveal().encode(errors="surrogatepass"), b"***")
-        return body
+        fault = ending.fault
+        if fault is not None:
+            fault = attrs.evolve(fault, text=redact(fault.text, self.secrets))
+        return attrs.evolve(
+            ending,
+            text=redact(ending.text, self.secrets),
+            error=None if ending.error is None else self._redacted(ending.error),
+            fault=fault,
+            close_reason=redact(ending.close_reason, self.secrets),
+            http_body=body,
+        )
 
     def _hint(self, ending: Ending) -> float | None:
         """Return the peer's hint, counted from now; a shutdown's counts from its arrival."""

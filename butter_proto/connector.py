@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from itertools import count
 from typing import Any, Final
 
 import attrs
@@ -36,8 +37,8 @@ from butter_proto.handshake import check_connect_size
 from butter_proto.machine import STATE_AFTER, CloseTransport, Command, OpenTransport, State, Stats
 from butter_proto.reconnect import Action
 from butter_proto.requests import PendingRequest
-from butter_proto.settings import DEFAULT, Default, Framing, Settings
-from butter_proto.supervisor import Supervisor
+from butter_proto.settings import DEFAULT, Default, Framing, Settings, redact
+from butter_proto.supervisor import Supervisor, pairing_of
 from butter_proto.timers import TICK, Clock
 
 _HELD_BACK: Final = 1.0
@@ -47,24 +48,26 @@ _WORTH_TELLING: Final = 1.0
 _LONGEST_TIMEOUT: Final = 30 * 24 * 3600.0
 
 
-def _counter(prefix: str = "") -> Callable[[], str]:
-    state = [0]
+class _RequestIds:
+    """The ids of requests and probes. One may be looked at before it is taken (G2)."""
 
-    def next_id() -> str:
-        state[0] += 1
-        return f"{prefix}{state[0]}"
+    __slots__ = ("_draw", "_next")
 
-    return next_id
+    def __init__(self, draw: Callable[[], str]) -> None:
+        self._draw = draw
+        self._next: str | None = None
 
+    def look(self) -> str:
+        """Return the id that is taken next."""
+        if self._next is None:
+            self._next = self._draw()
+        return self._next
 
-def _whole_counter() -> Callable[[], int]:
-    state = [0]
-
-    def next_id() -> int:
-        state[0] += 1
-        return state[0]
-
-    return next_id
+    def take(self) -> str:
+        """Return an id that no other call returns."""
+        taken = self.look()
+        self._next = None
+        return taken
 
 
 class Connector:
@@ -97,22 +100,21 @@ class Connector:
         check_connect_size(settings)
         self._settings = settings
         self._supervisor = Supervisor(settings.reconnect, random)
-        self._next_transport_id = next_transport_id or _whole_counter()
+        self._next_transport_id = next_transport_id or count(1).__next__
         self._queue = EventQueue(settings.limits)
-        self._around = Surroundings(
-            settings, self._endpoint, entropy, next_request_id or _counter(), self._queue
-        )
+        self._ids = _RequestIds(next_request_id or map(str, count(1)).__next__)
+        self._around = Surroundings(settings, self._endpoint, entropy, self._ids.take, self._queue)
         self._clock = Clock()
         self._handled = -math.inf
         self._commands: deque[Command] = deque()
         self._connections: dict[int, Connection] = {}
         self._current: Connection | None = None
         self._greeted: Connection | None = None
-        self._spare_id: str | None = None
         self._finished = False
         self._stopping = False
         self._retry_at: float | None = None
         self._boot_id: str | None = None
+        self._last_ending: Ending | None = None
         self._stats = Stats()
 
     # --- state ------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ class Connector:
     @property
     def last_ending(self) -> Ending | None:
         """How the last connection ended, if one did."""
-        return self._supervisor.last_ending
+        return self._last_ending
 
     @property
     def stats(self) -> Stats:
@@ -198,7 +200,7 @@ class Connector:
         limits = self._settings.limits
         if self._queue.pending >= limits.max_pending:
             raise PendingFull(f"{limits.max_pending} requests are pending (max_pending)")
-        request_id = self._spare_id = self._spare_id or self._around.next_id()
+        request_id = self._ids.look()
         payload = frames.encode_request(
             request_id, method, params, json_rpc=self._settings.json_rpc
         )
@@ -207,7 +209,7 @@ class Connector:
             raise PendingFull(
                 f"over {limits.max_pending_bytes} bytes are pending (max_pending_bytes)"
             )
-        self._spare_id = None
+        self._ids.take()
         now = self._clock.advance(now)
         key = params.get(frames.IDEMPOTENCY_KEY) if isinstance(params, dict) else None
         request = PendingRequest(request_id, method, payload, frames.text_or_none(key), final=final)
@@ -357,24 +359,24 @@ class Connector:
                 self._supervisor.on_online()
                 self._boot_id = connection.hello.boot_id
                 self._stats = attrs.evolve(self._stats, online=self._stats.online + 1)
-            if connection.ending is not None:
-                self._on_ending(connection, connection.ending)
+            if connection.ending is not None and connection.cause is not None:
+                self._on_ending(connection, connection.ending, connection.cause)
         if connection.closed and self._connections.pop(transport_id, None) is not None:
             self._commands.append(CloseTransport(transport_id))
             self._finish()
 
-    def _on_ending(self, connection: Connection, ending: Ending) -> None:
+    def _on_ending(self, connection: Connection, ending: Ending, cause: Ending) -> None:
         now = self._clock.now
         self._stats = self._counted(connection)
         self._current = self._greeted = None
-        decision = self._supervisor.on_ending(ending, now, connection.online_since)
+        self._last_ending = ending
+        decision = self._supervisor.on_ending(cause, now, connection.online_since)
         if self._stopping:
             return
-        pairing = self._supervisor.new_pairing(ending)
-        if pairing is not None:
-            self._queue.put_notice(pairing)
+        if self._supervisor.is_new_pairing(cause):
+            self._queue.put_notice(pairing_of(ending))
         if decision.action is Action.STOP:
-            self._queue.put(events.GaveUp(ending, decision.advice))
+            self._queue.put(events.GaveUp(ending, redact(decision.advice, connection.secrets)))
         else:
             self._retry_at = now + decision.delay
             attempt = self._supervisor.next_attempt

@@ -156,7 +156,17 @@ class Ending:
 
 
 class ButterError(Exception):
-    """The root of everything openbutter raises on purpose."""
+    """The root of everything openbutter raises on purpose. All of it survives pickling."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[ButterError], args: tuple[Any, ...], state: dict[str, Any]) -> ButterError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class LocalProtocolError(ButterError):

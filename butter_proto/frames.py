@@ -29,6 +29,8 @@ EVENT_TICK: Final = "tick"
 EVENT_SHUTDOWN: Final = "shutdown"
 IDEMPOTENCY_KEY: Final = "idempotencyKey"
 STATUS_ACCEPTED: Final = "accepted"
+_LARGEST_INTEGER: Final = 2**53 - 1
+"""JavaScript's Number.MAX_SAFE_INTEGER; sums of larger ones could not even be written."""
 
 
 class InvalidFrame(ValueError):
@@ -113,8 +115,8 @@ def seconds_from_ms(value: object) -> float | None:
 
 
 def whole_number(value: object) -> int | None:
-    """Return a JSON integer that is at least 0, else None."""
-    return value if type(value) is int and value >= 0 else None
+    """Return a JSON integer that is at least 0 and that the gateway can mean, else None."""
+    return value if type(value) is int and 0 <= value <= _LARGEST_INTEGER else None
 
 
 def text_or_none(value: object) -> str | None:

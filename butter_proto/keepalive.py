@@ -2,9 +2,10 @@
 
 Rules kept here (design.md, Keepalive):
 
-* Probe k is due k intervals after Online, whatever the traffic. Its time to answer runs from when
-  its bytes were handed out; one that is still in the outbox is a miss only if nothing at all was
-  handed out since it was due.
+* Probe k is due k intervals after Online, whatever the traffic; where another is still awaited
+  then, it is asked when that one is judged. Its time to answer runs from when its bytes were handed
+  out; one that is still in the outbox is a miss only if nothing at all was handed out since it was
+  due.
 * Any inbound byte since a probe was handed out means alive, and sets the misses to 0.
 * So a peer is found gone ``misses * interval + timeout`` after the last inbound byte or the last
   chunk the socket took, plus the driver's lateness.
@@ -55,6 +56,7 @@ class Keepalive:
         "_in_a_row",
         "_look_until",
         "_next",
+        "_owed",
         "_probe",
         "_probing",
         "_settings",
@@ -74,6 +76,7 @@ class Keepalive:
         self._asked_at = now
         self._answered = True
         self._forced = False
+        self._owed = False
         self._heard_at = now
         self._handed_out_at = -LATEST
         self._look_until: float | None = None
@@ -100,6 +103,7 @@ class Keepalive:
         self._probe = probe
         self._asked_at = now
         self._answered = False
+        self._owed = False
         self._timers.set(KeepaliveTimer.VERDICT, now + self._settings.timeout)
 
     def answered(self, now: float) -> float | None:
@@ -128,43 +132,40 @@ class Keepalive:
                 return self._on_probe_due(now)
             case KeepaliveTimer.VERDICT:
                 return self._on_verdict(due, now)
-            case KeepaliveTimer.SILENCE:
+            case _:
                 return self._on_silence(due, now)
 
     @property
     def _outstanding(self) -> bool:
         return KeepaliveTimer.VERDICT in self._timers
 
-    @property
-    def _in_outbox(self) -> bool:
-        return self._probe is not None and self._probe.handed_out_at is None
-
     def _on_probe_due(self, now: float) -> Verdict:
         interval = self._settings.interval
+        due = self._next
         self._next += interval * max(1, (now - self._next) // interval + 1)
         self._timers.set(KeepaliveTimer.PROBE, self._next)
         if self._outstanding:
+            self._owed = due > self._asked_at
             return Verdict.FINE
         return self._ask(now)
 
     def _on_verdict(self, due: float, now: float) -> Verdict:
-        asked_at = self._asked_at
-        if self._in_outbox:
+        assert self._probe is not None
+        asked_at = self._probe.handed_out_at
+        if asked_at is None:
+            asked_at = self._asked_at
             if self._handed_out_at > asked_at:
-                return self._judged(Verdict.FINE)
-        elif self._probe is not None and self._probe.handed_out_at is not None:
-            asked_at = self._probe.handed_out_at
-            if asked_at + self._settings.timeout > now:  # it left late: its time is not over
-                self._timers.set(KeepaliveTimer.VERDICT, asked_at + self._settings.timeout)
-                return Verdict.FINE
+                return self._judged(now)
+        elif asked_at + self._settings.timeout > now:  # it left late: its time is not over
+            self._timers.set(KeepaliveTimer.VERDICT, asked_at + self._settings.timeout)
+            return Verdict.FINE
         if self._heard_at >= asked_at:
-            return self._judged(Verdict.FINE)
+            return self._judged(now)
         if self._late(due, now):
             return self._ask(now)
         self.misses += 1
         self._in_a_row += 1
-        gone = self._in_a_row >= self._settings.misses
-        return self._judged(Verdict.GONE if gone else Verdict.FINE)
+        return Verdict.GONE if self._in_a_row >= self._settings.misses else self._judged(now)
 
     def _on_silence(self, due: float, now: float) -> Verdict:
         if self._heard_at + self._silence > now:
@@ -192,6 +193,7 @@ class Keepalive:
             self._look_until = now + self._settings.timeout
         return now < self._look_until
 
-    def _judged(self, verdict: Verdict) -> Verdict:
+    def _judged(self, now: float) -> Verdict:
+        """Ask the probe that came due meanwhile, if one did."""
         self._forced = False
-        return verdict
+        return self._ask(now) if self._owed else Verdict.FINE

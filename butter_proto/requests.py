@@ -13,6 +13,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, Final
 
 from butter_proto.errors import Delivery, Ending
@@ -89,7 +90,7 @@ class Requests:
         self._outbox = outbox
         self._timers = timers
         self._window = max_in_flight
-        self._waiting: dict[str, PendingRequest] = {}
+        self._waiting: OrderedDict[str, PendingRequest] = OrderedDict()
         self._in_flight: dict[str, PendingRequest] = {}
         self.bytes = 0
         """The size of the requests without an outcome."""
@@ -181,8 +182,7 @@ class Requests:
     def _fill(self) -> None:
         """Move what waits to the outbox while the window has room."""
         while self._waiting and len(self._in_flight) < self._window:
-            request_id = next(iter(self._waiting))
-            request = self._waiting.pop(request_id)
+            request_id, request = self._waiting.popitem(last=False)
             request.outgoing = self._outbox.text(request.payload)
             self._in_flight[request_id] = request
 

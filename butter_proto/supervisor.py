@@ -4,6 +4,7 @@ Rules kept here:
 
 * The backoff starts over only after ``stable_after`` seconds online, never at TCP open, at the
   upgrade or at a hello (lessons 1).
+* Endings come here as they were, before redaction, and are not told from here.
 * A pairing request is told once, and again only when its id changes (lessons 2).
 """
 
@@ -27,10 +28,10 @@ class Supervisor:
         "_equal",
         "_failures",
         "_floor",
+        "_last",
         "_pairing_request",
         "_random",
         "_settings",
-        "last_ending",
     )
 
     def __init__(self, settings: ReconnectSettings, random: Callable[[], float]) -> None:
@@ -41,8 +42,7 @@ class Supervisor:
         self._floor = -math.inf
         self._certificate_seen_good = False
         self._pairing_request: str | None = None
-        self.last_ending: Ending | None = None
-        """How the last connection ended, if one did."""
+        self._last: Ending | None = None
 
     @property
     def next_attempt(self) -> int:
@@ -71,29 +71,36 @@ class Supervisor:
         if online_since is not None and now - online_since >= self._settings.stable_after:
             self._failures = 0
         self._failures += 1
-        repeated = self.last_ending is not None and _answer(ending) == _answer(self.last_ending)
+        repeated = self._last is not None and _answer(ending) == _answer(self._last)
         self._equal = self._equal + 1 if repeated else 1
-        self.last_ending = ending
+        self._last = ending
         attempts = Attempts(self._failures, self._equal, self._certificate_seen_good)
         decision = decide(ending, attempts, self._settings, self._random)
         self._floor = now + decision.floor
         return decision
 
-    def new_pairing(self, ending: Ending) -> PairingRequired | None:
-        """Return the pairing request to tell, if this ending has one that was not told yet."""
+    def is_new_pairing(self, ending: Ending) -> bool:
+        """Tell whether this ending is a pairing request that was not told yet."""
         error = ending.error
         if error is None or error.detail_code != PAIRING_REQUIRED:
-            return None
+            return False
         request_id = text_or_none(error.detail("requestId"))
         if request_id is not None and request_id == self._pairing_request:
-            return None
+            return False
         self._pairing_request = request_id
-        return PairingRequired(
-            request_id,
-            text_or_none(error.detail("deviceId")),
-            error.detail_reason,
-            text_or_none(error.detail("remediationHint")),
-        )
+        return True
+
+
+def pairing_of(ending: Ending) -> PairingRequired:
+    """Read the pairing request of an ending that has one."""
+    error = ending.error
+    assert error is not None
+    return PairingRequired(
+        text_or_none(error.detail("requestId")),
+        text_or_none(error.detail("deviceId")),
+        error.detail_reason,
+        text_or_none(error.detail("remediationHint")),
+    )
 
 
 def _answer(ending: Ending) -> tuple[object, ...]:

@@ -250,6 +250,14 @@ def test_a_refused_token_makes_exactly_one_attempt() -> None:
     assert scenario.machine.last_ending is scenario.of(events.GaveUp)[0].ending
 
 
+@pytest.mark.parametrize("weak", ["code", "AUTH", "TOKEN_MISMATCH"])
+def test_a_secret_that_is_part_of_a_code_hides_it_and_changes_no_decision(weak: str) -> None:
+    scenario = Scenario(Settings(token=weak))
+    gave_up = scenario.until(events.GaveUp)
+    assert scenario.machine.stats.attempts == 1
+    assert weak not in str(gave_up.ending) + gave_up.advice
+
+
 def test_a_device_that_waits_for_approval_polls_slowly_and_tells_its_id_once() -> None:
     """Lessons 2."""
     error = GatewayError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
 from typing import Any
 
 import attrs
@@ -237,3 +238,26 @@ def test_a_connect_timeout_may_have_no_ending_to_tell() -> None:
     ending = Ending(EndKind.OPEN_TIMEOUT)
     timeout = ConnectTimeout("not online after 5 s", ending)
     assert (str(timeout), timeout.ending) == ("not online after 5 s", ending)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NotOnline("no"),
+        errors.RequestRefused(
+            "m",
+            "7",
+            errors.Delivery.REFUSED,
+            idempotency_key="k",
+            error=errors.GatewayError("C", "text"),
+            payload=[1],
+        ),
+        errors.GaveUp(errors.Ending(errors.EndKind.SILENT_PEER), "advice"),
+        errors.ConnectTimeout("late", errors.Ending(errors.EndKind.OPEN_TIMEOUT)),
+    ],
+)
+def test_exceptions_survive_pickling(error: errors.ButterError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)

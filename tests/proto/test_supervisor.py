@@ -6,7 +6,7 @@ import attrs
 
 from butter_proto import Action, Ending, EndKind, FaultKind, ReconnectSettings, TransportFault
 from butter_proto.errors import GatewayError
-from butter_proto.supervisor import Supervisor
+from butter_proto.supervisor import Supervisor, pairing_of
 
 CLOSED = Ending(EndKind.CLOSED_BY_PEER, close_code=1012, transport_opened=True, online=True)
 NOT_WEBSOCKET = Ending(EndKind.NOT_WEBSOCKET, transport_opened=True)
@@ -95,26 +95,25 @@ def test_a_rate_limit_binds_even_an_attempt_that_is_asked_for() -> None:
 def test_a_pairing_request_is_told_once_and_again_when_its_id_changes() -> None:
     """Lessons 2."""
     supervisor = longest()
-    told = [supervisor.new_pairing(pairing(name)) for name in ("a", "a", "b", "b", "a")]
-    assert [notice and notice.request_id for notice in told] == ["a", None, "b", None, "a"]
-    assert told[0] is not None
-    assert attrs.astuple(told[0]) == ("a", "d", "not-paired", "Approve it.")
+    told = [supervisor.is_new_pairing(pairing(name)) for name in ("a", "a", "b", "b", "a")]
+    assert told == [True, False, True, False, True]
+    assert attrs.astuple(pairing_of(pairing("a"))) == ("a", "d", "not-paired", "Approve it.")
 
 
 def test_a_pairing_request_without_an_id_is_told_each_time() -> None:
     supervisor = longest()
-    assert supervisor.new_pairing(pairing(None)) is not None
-    assert supervisor.new_pairing(pairing(None)) is not None
+    assert supervisor.is_new_pairing(pairing(None))
+    assert supervisor.is_new_pairing(pairing(None))
 
 
 def test_a_hello_ends_a_pairing() -> None:
     supervisor = longest()
-    supervisor.new_pairing(pairing("a"))
+    supervisor.is_new_pairing(pairing("a"))
     supervisor.on_online()
-    assert supervisor.new_pairing(pairing("a")) is not None
+    assert supervisor.is_new_pairing(pairing("a"))
 
 
 def test_other_endings_are_no_pairing() -> None:
-    assert longest().new_pairing(CLOSED) is None
+    assert not longest().is_new_pairing(CLOSED)
     other = GatewayError("X", "no", {"code": "AUTH_TOKEN_MISMATCH"})
-    assert longest().new_pairing(Ending(EndKind.CONNECT_REFUSED, error=other)) is None
+    assert not longest().is_new_pairing(Ending(EndKind.CONNECT_REFUSED, error=other))
