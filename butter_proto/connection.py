@@ -79,18 +79,19 @@ class Surroundings:
 class Connection:
     """One connection. Inputs take ``now``, already made monotonic by the owner.
 
+    ``previous`` is the hello of the connection before it; its secrets are not told either.
+
     After each input look at ``ending`` (set once) and ``closed`` (the transport may go), and pull
     the shared queue.
     """
 
     def __init__(
-        self, around: Surroundings, now: float, *, resync: bool = False, boot_id: str | None = None
+        self, around: Surroundings, now: float, previous: events.Hello | None = None
     ) -> None:
         self._settings = around.settings
         self._next_id = around.next_id
         self._queue = around.queue
-        self._resync = resync
-        self._previous_boot_id = boot_id
+        self._previous = previous
         self._timers: Timers[Any] = Timers()
         self._link = WebSocketLink(around.endpoint, around.settings.limits, around.entropy)
         self._requests = Requests(
@@ -104,6 +105,8 @@ class Connection:
         self._expected_seq: int | None = None
         self._retry_after: tuple[float, float] | None = None
         self.secrets = around.settings.secrets
+        if previous is not None:
+            self._add_secrets(previous)
         self.phase = Phase.OPENING
         self.ending: Ending | None = None
         """Why it is over, as it may be told."""
@@ -297,8 +300,7 @@ class Connection:
             self._end(Ending(EndKind.HELLO_INVALID), linger=False)
             return
         self.hello = hello
-        issued = (Secret(text) for text in secrets_of_hello(hello.payload))
-        self.secrets = (*self.secrets, *issued)
+        self._add_secrets(hello)
         self._keepalive = Keepalive(
             self._settings.keepalive, hello.policy.tick_interval, self._timers, self._now
         )
@@ -310,9 +312,10 @@ class Connection:
         self.online_since = self._now
         if self._settings.dialect is Dialect.GATEWAY_V4:
             self._expected_seq = 1  # seq starts at 1 on each connection (wire.md 3)
-        known = self._previous_boot_id is not None and hello.boot_id is not None
-        boot_changed = known and hello.boot_id != self._previous_boot_id
-        self._queue.put(events.Online(hello, self._resync, boot_changed))
+        before = self._previous.boot_id if self._previous is not None else None
+        known = before is not None and hello.boot_id is not None
+        resync, boot_changed = self._previous is not None, known and hello.boot_id != before
+        self._queue.put(events.Online(hello, resync, boot_changed))
         requested = self._settings.identity.scopes
         if hello.scopes is not None and not set(requested) <= set(hello.scopes):
             self._queue.put_notice(events.ScopesReduced(requested, hello.scopes))
@@ -342,6 +345,10 @@ class Connection:
             self.ignored += 1
         else:
             self._queue.put(outcome)
+
+    def _add_secrets(self, hello: events.Hello) -> None:
+        issued = (Secret(text) for text in secrets_of_hello(hello.payload))
+        self.secrets = (*self.secrets, *issued)
 
     def _redacted(self, error: GatewayError) -> GatewayError:
         return attrs.evolve(
@@ -418,8 +425,9 @@ class Connection:
 
     def _redacted_ending(self, ending: Ending) -> Ending:
         body = ending.http_body
-        for secret in self.secrets:
-            body = body.replace(secret.reveal().encode(errors="surrogatepass"), b"***")
+        texts = {secret.reveal().encode(errors="surrogatepass") for secret in self.secrets}
+        for text in sorted(texts, key=len, reverse=True):  # one may be part of another
+            body = body.replace(text, b"***")
         fault = ending.fault
         if fault is not None:
             fault = attrs.evolve(fault, text=redact(fault.text, self.secrets))

@@ -113,7 +113,7 @@ class Connector:
         self._finished = False
         self._stopping = False
         self._retry_at: float | None = None
-        self._boot_id: str | None = None
+        self._hello: events.Hello | None = None
         self._last_ending: Ending | None = None
         self._stats = Stats()
 
@@ -333,9 +333,7 @@ class Connector:
         self._retry_at = None
         self._stats = attrs.evolve(self._stats, attempts=self._stats.attempts + 1)
         transport_id = self._next_transport_id()
-        self._current = self._connections[transport_id] = Connection(
-            self._around, now, resync=self._stats.online > 0, boot_id=self._boot_id
-        )
+        self._current = self._connections[transport_id] = Connection(self._around, now, self._hello)
         endpoint = self._endpoint
         self._commands.append(
             OpenTransport(
@@ -357,7 +355,7 @@ class Connector:
             if connection.hello is not None and connection is not self._greeted:
                 self._greeted = connection
                 self._supervisor.on_online()
-                self._boot_id = connection.hello.boot_id
+                self._hello = connection.hello
                 self._stats = attrs.evolve(self._stats, online=self._stats.online + 1)
             if connection.ending is not None and connection.cause is not None:
                 self._on_ending(connection, connection.ending, connection.cause)

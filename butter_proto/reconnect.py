@@ -207,7 +207,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(
         *_fault(FaultKind.CERTIFICATE),
         Action.STOP,
-        "The gateway's certificate was never accepted; check its CA, name and dates.",
+        "The gateway's certificate was not accepted; check its CA, name and dates.",
     ),
     Row(*_fault(FaultKind.DNS), Action.RETRY, "The host name is not known; check it."),
     Row(
@@ -301,7 +301,7 @@ def _backoff(
     return max(delay, settings.minimum) if ending.transport_opened else delay
 
 
-class _Words(dict[str, Any]):
+class _Words(dict[str, str | int]):
     """The words that an advice may name; a missing one is a question mark."""
 
     def __missing__(self, name: str) -> str:
@@ -313,4 +313,5 @@ def _worded(advice: str, ending: Ending) -> str:
     if error is None:
         return advice
     details = error.details if isinstance(error.details, dict) else {}
-    return advice.format_map(_Words(details, message=error.message))
+    words = {name: word for name, word in details.items() if isinstance(word, str | int)}
+    return advice.format_map(_Words(words))

@@ -50,6 +50,7 @@ ORDER: Final = (
     "butter_trio/serve.py",
     "butter_trio/testing.py",
     "butter_trio/__init__.py",
+    "butter_trio/interrupt.py",
     "butter_trio/words.py",
     "butter_trio/check.py",
     "butter_trio/show.py",

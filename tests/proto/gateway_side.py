@@ -17,7 +17,7 @@ from wsproto.connection import ConnectionState
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, Request, TextMessage
 
 TOKEN: Final = "QQ-token-QQ"
-PASSWORD: Final = "QQ-token-QQ-password"
+PASSWORD: Final = f"{TOKEN}-QQ-tail-QQ"
 DEVICE_TOKEN: Final = "QQ-device-QQ"
 RECOVERY: Final = "QQ-recovery-QQ"
 SURFACE: Final = "http://127.0.0.1/QQ-surface-QQ"
@@ -46,7 +46,8 @@ class Peer:
         self.pings: list[bytes] = []
         self.pongs: list[bytes] = []
         self.closed = False
-        self.said: list[str] = []
+        self.phase = 0
+        """How many steps of the handshake were said."""
         self.seq = 0
         self._ids = ids
         self._ws = wsproto.WSConnection(wsproto.ConnectionType.SERVER)

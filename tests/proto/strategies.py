@@ -21,19 +21,23 @@ from butter_proto import (
     Timeouts,
 )
 from tests.proto import gateway_side as gateway
-from tests.proto.operations import Damage, Op, World
+from tests.proto.operations import HANDSHAKE, Damage, Op, World
 
 # --- settings ------------------------------------------------------------------------------------
 
 seconds = st.sampled_from([0.5, 1.0, 5.0, 15.0])
 keepalives = st.builds(
-    lambda interval, share, misses, probe: KeepaliveSettings(
-        interval, max(0.05, interval * share), misses, probe
-    ),
-    st.sampled_from([0.5, 3.0, 10.0, 40.0]),
-    st.sampled_from([0.1, 0.5, 1.0]),
-    st.integers(1, 3),
-    st.sampled_from(Probe),
+    KeepaliveSettings,
+    interval=st.sampled_from([0.5, 3.0]),
+    timeout=st.sampled_from([0.05, 0.5]),
+    misses=st.integers(1, 3),
+    probe=st.sampled_from(Probe),
+) | st.builds(
+    KeepaliveSettings,
+    interval=st.sampled_from([10.0, 40.0]),
+    timeout=st.sampled_from([5.0, 10.0]),
+    misses=st.integers(1, 3),
+    probe=st.sampled_from(Probe),
 )
 secrets: Final = {"token": st.just(gateway.TOKEN), "password": st.just(gateway.PASSWORD)}
 roomy_settings = st.builds(
@@ -159,11 +163,14 @@ def _speech(speech: Callable[..., bytes], /, **arguments: Any) -> st.SearchStrat
     return st.builds(partial, st.just(speech), **arguments)
 
 
-ordinary_speeches = st.one_of(
-    _speech(gateway.pushed, name=st.just("chat"), payload=json_values, gap=few),
+answers = st.one_of(
     _speech(gateway.answered, which=few, payload=json_values),
     _speech(gateway.answered, which=few, error=st.sampled_from(REFUSALS)),
     _speech(gateway.answered, which=few, payload=st.just({"status": "accepted"})),
+)
+ordinary_speeches = st.one_of(
+    answers,
+    _speech(gateway.pushed, name=st.just("chat"), payload=json_values, gap=few),
     _speech(gateway.said, data=st.builds(gateway.frame, st.just(9), st.binary(max_size=125))),
     _speech(
         gateway.said,
@@ -177,18 +184,23 @@ ordinary_speeches = st.one_of(
     st.just(gateway.ponged),
 )
 """What a gateway says to a client that is online."""
+upgrade_answers = _speech(gateway.said, data=st.sampled_from(HTTP_ANSWERS))
+challenges = _speech(gateway.challenged, nonce=json_values)
+connect_answers = st.one_of(
+    _speech(gateway.refused, error=st.sampled_from(REFUSALS)),
+    _speech(gateway.welcomed, boot_id=st.just("boot-2"), max_payload=st.sampled_from([1, 500])),
+)
+goodbyes = _speech(gateway.said, data=closes)
 speeches = st.one_of(
     ordinary_speeches,
-    ordinary_speeches,
-    st.sampled_from([gateway.upgraded, gateway.challenged, gateway.welcomed]),
-    _speech(gateway.challenged, nonce=json_values),
-    _speech(gateway.welcomed, boot_id=st.just("boot-2"), max_payload=st.sampled_from([1, 500])),
-    _speech(gateway.refused, error=st.sampled_from(REFUSALS)),
-    _speech(
-        gateway.said,
-        data=st.sampled_from(HTTP_ANSWERS) | frames | messages | closes | st.binary(max_size=12),
-    ),
+    st.sampled_from(HANDSHAKE),
+    upgrade_answers,
+    challenges,
+    connect_answers,
+    goodbyes,
+    _speech(gateway.said, data=frames | messages | st.binary(max_size=12)),
 )
+"""What it says at any time."""
 damages = st.none() | st.builds(
     Damage, st.integers(0, 4000), st.integers(0, 40), st.binary(max_size=4)
 )
@@ -209,15 +221,21 @@ passing = st.one_of(
     _op(World.wake_late, seconds=times),
     _op(World.oversleep, seconds=times),
 )
+
+
+def _said(*kinds: st.SearchStrategy[gateway.Speech]) -> st.SearchStrategy[list[gateway.Speech]]:
+    return st.lists(st.one_of(*kinds), min_size=1, max_size=4)
+
+
 talk = st.one_of(
-    _op(World.online, max_payload=st.sampled_from([None, None, 500])),
     _op(World.online),
-    _op(World.say, speeches=st.lists(ordinary_speeches, min_size=1, max_size=4)),
-    _op(
-        World.say,
-        speeches=st.lists(speeches, min_size=1, max_size=4),
-        damage=damages,
-        which=which,
+    _op(World.say, speeches=_said(ordinary_speeches)),
+    _op(World.say, speeches=_said(speeches), which=which),
+    _op(World.say, speeches=_said(speeches), damage=damages),
+    _op(World.exchange, requests=few, speeches=_said(answers), final=st.booleans()),
+    *(
+        _op(World.meet, phase=st.just(phase), speeches=_said(right, right, ordinary_speeches))
+        for phase, right in enumerate((upgrade_answers, challenges, connect_answers, goodbyes))
     ),
 )
 transports = st.one_of(
@@ -235,12 +253,7 @@ requests = st.one_of(
     _op(World.request),
     _op(World.cancel, which=few),
 )
-wishes = st.one_of(
-    _op(World.start),
-    _op(World.probe),
-    _op(World.reconnect_now),
-    _op(World.stop, abort=st.booleans()),
-)
+wishes = st.one_of(_op(World.start), _op(World.probe), _op(World.reconnect_now))
 wrong_requests = st.one_of(
     _op(World.start),
     _op(World.request, size=st.just(2000)),
@@ -255,9 +268,13 @@ wrong_clocks = st.one_of(
         from_now=st.just(True),
     ),
 )
-operations = st.one_of(talk, talk, talk, transports, passing, requests, requests, wishes)
+operations = st.one_of(passing, talk, talk, transports, requests, wishes)
 
 
-def runs(*more: st.SearchStrategy[Op], size: int = 20) -> st.SearchStrategy[list[Op]]:
-    """Draw the operations of one run, with others among them."""
-    return st.lists(st.one_of(operations, *more), min_size=1, max_size=size)
+def runs(*more: st.SearchStrategy[Op]) -> st.SearchStrategy[list[Op]]:
+    """Draw the operations of one run, with others among them; most go online at once."""
+    one = st.one_of(operations, *more)
+    begin = st.lists(_op(World.online), max_size=1)
+    middle = st.lists(one, max_size=6) | st.lists(one, min_size=20, max_size=30)
+    end = st.lists(st.one_of(_op(World.stop, abort=st.booleans()), one), max_size=4)
+    return st.builds(lambda *parts: [one for part in parts for one in part], begin, middle, end)

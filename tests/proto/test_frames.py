@@ -468,9 +468,19 @@ def test_a_hint_in_milliseconds_is_believed_up_to_an_hour(
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(0, 0), (7, 7), (10**400, 10**400), (-1, None), (1.0, None), (True, None), ("1", None)],
+    [
+        (0, 0),
+        (7, 7),
+        (2**53 - 1, 2**53 - 1),
+        (2**53, None),
+        (10**400, None),
+        (-1, None),
+        (1.0, None),
+        (True, None),
+        ("1", None),
+    ],
 )
-def test_a_whole_number_is_an_integer_of_at_least_zero(value: object, number: int | None) -> None:
+def test_a_whole_number_is_an_integer_that_javascript_can_count_to(value: object, number: int | None) -> None:
     assert whole_number(value) == number
 
 

@@ -1,0 +1,327 @@
+"""The async API on trio.
+
+    async with butter_trio.connect("ws://127.0.0.1:18789", token=...) as gateway:
+        await gateway.request("health")
+
+Every background task lives in the ``async with``; none outlives it. Leaving it normally stops the
+connection, leaving it by an exception or a cancellation aborts it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Generic, Self, TypeVar
+
+import attrs
+import outcome
+import trio
+
+from butter_proto import errors
+from butter_proto.client import Client, Subscription, result_of
+from butter_proto.connector import Connector
+from butter_proto.endpoint import Endpoint
+from butter_proto.events import (
+    Event,
+    EventsMissed,
+    GatewayEvent,
+    Hello,
+    Notice,
+    Offline,
+    StateEvent,
+)
+from butter_proto.machine import State, Stats
+from butter_proto.settings import DEFAULT, Default, Dialect, Secret, Settings
+from butter_trio.background import background
+from butter_trio.dial import Dial, dial_tcp, open_peer
+from butter_trio.driver import Driver
+
+_log = logging.getLogger("butter_trio")
+_T = TypeVar("_T")
+
+OnOnline = Callable[["Gateway"], Awaitable[None]]
+
+
+class Stream(Generic[_T]):
+    """An async iterator over a subscription; leaving its ``async with`` unsubscribes."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._ready = trio.lowlevel.ParkingLot()
+        self._subscription: Subscription[_T]
+
+    def _wake(self) -> None:
+        self._ready.unpark_all()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unsubscribe; what is queued can still be read."""
+        self._client.unsubscribe(self._subscription)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> _T:
+        await trio.lowlevel.checkpoint()
+        while (item := self._subscription.take()) is None:
+            if self._subscription.error is not None:
+                raise self._subscription.error
+            if self._subscription.closed:
+                raise StopAsyncIteration
+            await self._ready.park()
+        return item
+
+
+class EventStream(Stream[GatewayEvent | EventsMissed]):
+    """Gateway events as they come, losses in their place. Raises `GaveUp` after giving up."""
+
+    def __init__(self, client: Client, names: tuple[str, ...], limit: int) -> None:
+        super().__init__(client)
+        self._subscription = client.subscribe(names, limit, self._wake)
+
+
+class StateStream(Stream[StateEvent]):
+    """State events, the present one first; ends after Stopped."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._subscription = client.watch(self._wake)
+
+
+class NoticeStream(Stream[Notice]):
+    """Notices: `RoundTrip` of each probe, `ScopesReduced`, `ClockLate`...; ends after Stopped."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._subscription = client.listen(self._wake)
+
+
+class Gateway:
+    """A gateway to talk to. Made by `connect`."""
+
+    def __init__(
+        self, machine: Connector, dial: Dial, context: ssl.SSLContext | None, hook: OnOnline | None
+    ) -> None:
+        self._machine = machine
+        self._client = Client()
+        self._driver = Driver(
+            machine, partial(open_peer, dial=dial, context=context), self._deliver
+        )
+        self._hook = hook
+        self._hooked = 0
+        self._hook_scope: trio.CancelScope | None = None
+        self._changed = trio.lowlevel.ParkingLot()
+
+    # --- what is known ----------------------------------------------------------------------
+
+    @property
+    def hello(self) -> Hello:
+        """The last hello of the gateway. Raises `NotOnline` before the first."""
+        if self._client.hello is None:
+            raise errors.NotOnline("there was no hello yet")
+        return self._client.hello
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the gateway is."""
+        return self._machine.endpoint
+
+    @property
+    def state(self) -> State:
+        """Where the connector is."""
+        return self._machine.state
+
+    @property
+    def retry_at(self) -> float | None:
+        """When the next attempt begins, on trio's clock; None unless WAITING."""
+        return self._machine.retry_at
+
+    @property
+    def last_ending(self) -> errors.Ending | None:
+        """How the last connection ended, if one did."""
+        return self._machine.last_ending
+
+    @property
+    def stats(self) -> Stats:
+        """The counters."""
+        return self._machine.stats
+
+    def states(self) -> StateStream:
+        """Iterate over the state events, the present one first."""
+        return StateStream(self._client)
+
+    def notices(self) -> NoticeStream:
+        """Iterate over the notices from now on; those that still stand come first."""
+        return NoticeStream(self._client)
+
+    def events(self, *names: str, limit: int = 1000) -> EventStream:
+        """Subscribe to gateway events of these names (all, without names), from now on.
+
+        At most ``limit`` wait; above it new ones are dropped until half of them were read, and
+        one `EventsMissed` tells how many. Raises `InvalidSettings` for a limit under 1.
+        """
+        return EventStream(self._client, names, limit)
+
+    # --- what can be done -------------------------------------------------------------------
+
+    async def request(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        timeout: float | Default | None = DEFAULT,  # noqa: ASYNC109 - the deadline is the machine's
+        final: bool = False,
+    ) -> Any:
+        """Send a request and return its payload.
+
+        ``timeout`` in seconds (left out: 30; None: no deadline). ``final`` waits past an interim
+        ``{"status": "accepted"}``. Cancelling takes the request back, if it has not left.
+
+        Raises `NotOnline`, `PendingFull`, `MessageTooLarge`, `InvalidParams` when it was not
+        accepted, else `RequestNotSent`, `RequestMayHaveExecuted`, `RequestRefused` or
+        `RequestTimeout`.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        request_id = self._machine.request(
+            method, params, now=trio.current_time(), timeout=timeout, final=final
+        )
+        task = trio.lowlevel.current_task()
+        self._client.expect(
+            request_id, lambda result: trio.lowlevel.reschedule(task, outcome.Value(result))
+        )
+        self._driver.pump()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._client.forget(request_id)
+            self._machine.cancel(request_id, trio.current_time())
+            self._driver.pump()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return result_of(await trio.lowlevel.wait_task_rescheduled(abort))
+
+    async def wait_online(self, timeout: float | None = None) -> Hello:  # noqa: ASYNC109
+        """Wait until the gateway is online and the ``on_online`` hook has run.
+
+        Raises `ConnectTimeout` after ``timeout`` seconds (None: never), `GaveUp` or
+        `ConnectionEnded` where waiting is in vain.
+        """
+        seconds = math.inf if timeout is None else timeout
+        await trio.lowlevel.checkpoint()
+        with trio.move_on_after(seconds) as scope:
+            await self._until_ready()
+        if scope.cancelled_caught:
+            raise self._client.connect_timeout(seconds)
+        return self.hello
+
+    def probe(self) -> None:
+        """Ask at once whether the gateway is there: after a wake-up or a change of network."""
+        self._machine.probe(trio.current_time())
+        self._driver.pump()
+
+    def reconnect_now(self) -> None:
+        """End a backoff, or try again after `GaveUp`; a rate limit is still obeyed."""
+        self._machine.reconnect_now(trio.current_time())
+        self._driver.pump()
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _is_ready(self) -> bool:
+        return self._client.online and (
+            self._hook is None or self._hooked == self._client.generation
+        )
+
+    async def _until_ready(self) -> None:
+        while not self._is_ready():
+            failure = self._client.failure
+            if failure is not None:
+                raise failure
+            await self._changed.park()
+
+    async def _run(self) -> None:
+        """Drive the machine until Stopped."""
+        async with trio.open_nursery() as nursery:
+            if self._hook is not None:
+                nursery.start_soon(self._run_hook, self._hook)
+            try:
+                await self._driver.run()
+            finally:
+                self._stop(True)  # where it was cancelled: nobody waits in vain
+            nursery.cancel_scope.cancel()
+
+    def _stop(self, abort: bool) -> None:  # noqa: FBT001 - `background` calls it
+        self._machine.stop(trio.current_time(), abort=abort)
+        self._driver.pump()
+
+    def _deliver(self, event: Event) -> None:
+        self._client.deliver(event)
+        if isinstance(event, StateEvent):
+            if self._hook_scope is not None and isinstance(event, Offline):
+                self._hook_scope.cancel()
+            self._changed.unpark_all()
+
+    async def _run_hook(self, hook: OnOnline) -> None:
+        """Run the hook once per Online; a drop cancels it, and the next Online runs it again."""
+        while True:
+            while not self._client.online or self._hooked == self._client.generation:
+                await self._changed.park()
+            generation = self._client.generation
+            failure: Exception | None = None
+            try:
+                with trio.CancelScope() as self._hook_scope:
+                    await hook(self)
+            except Exception as error:  # noqa: BLE001 - a hook may raise anything
+                failure = error
+            self._hook_scope = None
+            if self._client.online and self._client.generation == generation:
+                if failure is not None:
+                    _log.error("the on_online hook raised; it counts as done", exc_info=failure)
+                self._hooked = generation
+                self._changed.unpark_all()
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    token: str | Secret | None = None,
+    timeout: float | None = 60.0,  # noqa: ASYNC109 - it tells the last ending
+    wait: bool = True,
+    dialect: Dialect | None = None,
+    settings: Settings | None = None,
+    on_online: OnOnline | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    dial: Dial = dial_tcp,
+) -> AsyncIterator[Gateway]:
+    """Keep a gateway connected for as long as the ``async with`` lasts.
+
+    Returns when online and the first ``on_online`` has run; with ``wait=False`` at once.
+    ``token`` and ``dialect`` go before those of ``settings``. ``on_online(gateway)`` is awaited
+    after each (re)connect, and again if a drop interrupts it; what it raises is logged.
+    ``ssl_context`` replaces the platform's trust for wss URLs.
+
+    Raises `InvalidSettings` for what cannot work, `ConnectTimeout` with the last ending after
+    ``timeout`` seconds (None: never), `GaveUp` where trying again is no use.
+    """
+    settings = settings or Settings()
+    if token is not None:
+        settings = attrs.evolve(settings, token=token)
+    if dialect is not None and dialect is not settings.dialect:
+        settings = attrs.evolve(settings, dialect=dialect, identity=Settings(dialect).identity)
+    machine = Connector(url, settings, random=random.random, entropy=os.urandom)
+    gateway = Gateway(machine, dial, ssl_context, on_online)
+    machine.start(trio.current_time())
+    async with background(gateway._run, gateway._stop):  # noqa: SLF001 - the pair is one idea
+        if wait:
+            await gateway.wait_online(timeout)
+        yield gateway

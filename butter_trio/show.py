@@ -1,0 +1,93 @@
+"""How ``butter check`` looks on a terminal: a bar while it runs, a table when it is done.
+
+Rules kept here:
+
+* The bar and warnings go to stderr, the table to stdout.
+* No text from outside is read as rich's markup, and none reaches the terminal unescaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from butter_trio.check import Report, Run
+from butter_trio.words import printable
+
+_MS = 1000
+
+
+@contextmanager
+def progress(duration: float) -> Iterator[tuple[Callable[[Run], None], Callable[[str], None]]]:
+    """Show a bar; yields ``show`` and ``warn`` for `check`."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} s  {task.fields[figures]}"),
+    )
+    bar = Progress(
+        *columns,
+        console=console,
+        transient=True,
+        auto_refresh=False,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("connecting", total=duration, figures="")
+
+        def show(run: Run) -> None:
+            state = run.gateway.state.value
+            bar.update(task, completed=run.elapsed, description=state, figures=_figures(run))
+            bar.refresh()
+
+        def warn(text: str) -> None:
+            console.print(Text(printable(text), style="yellow"), soft_wrap=True)
+
+        yield show, warn
+
+
+def _figures(run: Run) -> str:
+    stats = run.gateway.stats
+    last = f"{run.round_trips[-1] * _MS:.1f} ms" if run.round_trips else "-"
+    return f"round trip {last}  events {stats.events}  disconnects {stats.disconnects}"
+
+
+def show_report(report: Report) -> None:
+    """Print the table of a finished test, and its verdict."""
+    rtt = report.rtt_ms
+    back = f"{report.reconnects} reconnected, {_online(report)} at the end"
+    rows = {
+        "gateway": f"{report.server_version or '-'}, protocol {report.protocol or '-'}",
+        "handshake": _milliseconds(report.handshake_ms),
+        "time online": f"{report.online_s:.1f} s",
+        "disconnects": f"{report.disconnects} unexpected, {back}",
+        "events": str(report.events),
+        "probes": f"{report.probes}, {report.missed} missed",
+        "round trip": " / ".join(map(_milliseconds, (rtt.p50, rtt.p99, rtt.max)))
+        + " (p50 / p99 / max)",
+    }
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(printable(value)))
+    console = Console()
+    console.print(table)
+    verdict = (
+        Text("ok", style="bold green")
+        if report.reason is None
+        else Text(f"not ok: {printable(report.reason)}", style="bold red")
+    )
+    console.print(verdict, soft_wrap=True)
+
+
+def _online(report: Report) -> str:
+    return "online" if report.online_at_end else "offline"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"

@@ -1,0 +1,82 @@
+"""What happened, in words for an operator: what it was, and what to do.
+
+Rules kept here:
+
+* The advice is the reconnect table's; one of our own stands in only where the table has none.
+* Nothing here shows a payload; text of the gateway passes `printable` before a terminal gets it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, assert_never
+
+from butter_proto import events
+from butter_proto.errors import ConnectionEnded, ConnectTimeout, Ending, EndKind
+from butter_proto.reconnect import Attempts, decide
+from butter_proto.settings import ReconnectSettings
+
+TOKEN_VARIABLE: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 - its name
+"""The environment variable that may hold the gateway's token."""
+NO_ANSWER: Final = Ending(EndKind.HELLO_TIMEOUT)
+"""Stands for the ending of an attempt that had none yet."""
+_LOOK: Final = "Look at the gateway's log of that time, and at the network in between."
+
+
+def printable(text: str) -> str:
+    """Return one line of text with everything escaped that a terminal might act on."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def explain(ending: Ending) -> str:
+    """Say why a connection ended and what to do."""
+    decision = decide(ending, Attempts(), ReconnectSettings(), lambda: 0.0)
+    return f"{ending}. {decision.advice or _LOOK}"
+
+
+def explain_failure(error: ConnectionEnded) -> str:
+    """Say why there is no connection and what to do."""
+    if isinstance(error, ConnectTimeout):
+        advice = explain(error.ending or NO_ANSWER).removeprefix(str(error.ending or NO_ANSWER))
+        return f"{error}{advice}"
+    return str(error)  # GaveUp has its advice
+
+
+def trouble(event: events.StateEvent | events.EventsMissed) -> str | None:
+    """Say what an operator who watches should know; None: nothing."""
+    match event:
+        case events.Retrying():
+            lost = "offline" if event.ending.online else "not connected"
+            return f"{lost}: {explain(event.ending)} Next attempt in {event.delay:.1f} s."
+        case events.Online(resync=True):
+            return "online again" + (", with a new gateway process" if event.boot_changed else "")
+        case events.EventsMissed():
+            count = "some" if event.count is None else event.count
+            return f"missed {count} events: {event.reason.value}"
+    return None
+
+
+def notable(notice: events.Notice) -> str | None:
+    """Say what a notice means; None: nothing an operator must know."""
+    match notice:
+        case events.ScopesReduced():
+            return (
+                f"the gateway did not grant {', '.join(notice.missing)}: calls that need these "
+                "will be refused. Without a device they are granted on loopback only."
+            )
+        case events.PairingRequired():
+            return (
+                f"the device waits for approval ({notice.reason or 'not paired'}): "
+                f"openclaw devices approve {notice.request_id or '?'}"
+            )
+        case events.ClockLate():
+            return (
+                f"this program was held up for {notice.seconds:.1f} s (suspend, or a busy "
+                "machine): what was measured then says nothing about the gateway"
+            )
+        case events.RoundTrip() | events.DeviceTokenIssued() | events.DeviceTokenRejected():
+            return None
+        case _:
+            assert_never(notice)

@@ -1,0 +1,529 @@
+"""The adapters' common half: who is told what, once and in order, and what a slow reader loses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from butter_proto import errors, events
+from butter_proto.client import (
+    STATE_LIMIT,
+    Client,
+    EventSubscription,
+    Subscription,
+    result_of,
+)
+from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
+from butter_proto.events import EventsMissed, GatewayEvent, MissReason
+from butter_proto.handshake import read_hello
+from butter_proto.settings import Dialect, Secret
+
+ENDING = Ending(EndKind.CLOSED_BY_PEER, close_code=1012, close_reason="service restart")
+LATER = Ending(EndKind.END_OF_STREAM)
+REFUSAL = GatewayError("FORBIDDEN", "missing scope: operator.write")
+SCOPES = events.ScopesReduced(("a", "b"), ("a",))
+PAIRING = events.PairingRequired("id-1", "device", "not-paired", None)
+
+
+def hello() -> events.Hello:
+    read = read_hello({"type": "hello-ok"}, Dialect.GATEWAY_V4)
+    assert read is not None
+    return read
+
+
+def online(*, resync: bool = False) -> events.Online:
+    return events.Online(hello(), resync, boot_changed=False)
+
+
+def event(number: int, name: str = "chat") -> GatewayEvent:
+    return GatewayEvent(name, None, number)
+
+
+def overflow(count: int | None) -> EventsMissed:
+    return EventsMissed(MissReason.OVERFLOW, count)
+
+
+def deaf() -> None:
+    """Wake nobody."""
+
+
+class Reader:
+    """Takes from a subscription, and counts how often it was woken."""
+
+    def __init__(self, subscribe: Callable[[Callable[[], None]], Subscription[Any]]) -> None:
+        self.woken = 0
+        self.subscription = subscribe(self.wake)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def take(self, count: int = 1_000_000) -> list[Any]:
+        taken: list[Any] = []
+        while len(taken) < count and (item := self.subscription.take()) is not None:
+            taken.append(item)
+        return taken
+
+
+def reader_of(client: Client, *names: str, limit: int = 1000) -> Reader:
+    return Reader(lambda wake: client.subscribe(names, limit, wake))
+
+
+def deliver(client: Client, *told: events.Event) -> None:
+    for item in told:
+        client.deliver(item)
+
+
+# --- outcomes -----------------------------------------------------------------------------------
+
+
+def test_the_result_of_a_reply_is_its_payload() -> None:
+    assert result_of(events.Replied("1", {"ok": True})) == {"ok": True}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "text"),
+    [
+        (
+            events.RequestFailed("7", Delivery.NOT_SENT, "chat.send", "key", ending=LATER),
+            errors.RequestNotSent,
+            "chat.send (7) not sent: the stream ended",
+        ),
+        (
+            events.RequestFailed("7", Delivery.MAY_HAVE_EXECUTED, "chat.send", "key"),
+            errors.RequestMayHaveExecuted,
+            "chat.send (7) may have executed",
+        ),
+        (
+            events.RequestFailed("7", Delivery.REFUSED, "chat.send", "key", REFUSAL, {"runId": 1}),
+            errors.RequestRefused,
+            "chat.send (7) refused: FORBIDDEN: missing scope: operator.write",
+        ),
+        (
+            events.RequestFailed("7", Delivery.NOT_SENT, "chat.send", "key", timed_out=True),
+            errors.RequestTimeout,
+            "chat.send (7) not sent: its deadline passed",
+        ),
+        (
+            events.RequestFailed("7", Delivery.MAY_HAVE_EXECUTED, "chat.send", timed_out=True),
+            errors.RequestTimeout,
+            "chat.send (7) may have executed: its deadline passed",
+        ),
+    ],
+)
+def test_the_result_of_a_failure_is_its_exception(
+    outcome: events.RequestFailed, kind: type[errors.RequestFailed], text: str
+) -> None:
+    """Lessons 23: three kinds of failure, and the key given back."""
+    with pytest.raises(errors.RequestFailed) as caught:
+        result_of(outcome)
+    raised = caught.value
+    assert type(raised) is kind
+    assert str(raised) == text
+    assert (raised.method, raised.id, raised.delivery) == ("chat.send", "7", outcome.delivery)
+    assert raised.idempotency_key == outcome.idempotency_key
+    assert (raised.error, raised.payload) == (outcome.error, outcome.payload)
+
+
+def test_an_outcome_goes_to_its_waiter_once() -> None:
+    client = Client()
+    heard: list[events.Outcome] = []
+    client.expect("1", heard.append)
+    first, second = events.Replied("1", "first"), events.Replied("1", "second")
+    deliver(client, events.Replied("2", "for nobody"), first, second)
+    assert heard == [first]
+
+
+def test_a_failure_goes_to_its_waiter_too() -> None:
+    client = Client()
+    heard: list[events.Outcome] = []
+    client.expect("1", heard.append)
+    failure = events.RequestFailed("1", Delivery.NOT_SENT, "health")
+    deliver(client, failure)
+    assert heard == [failure]
+
+
+def test_a_waiter_that_was_forgotten_hears_nothing() -> None:
+    """Lessons 36: a cancelled caller leaves nothing behind."""
+    client = Client()
+    heard: list[events.Outcome] = []
+    client.expect("1", heard.append)
+    client.forget("1")
+    client.forget("1")
+    deliver(client, events.Replied("1", None))
+    assert heard == []
+
+
+def test_an_interim_answer_settles_nothing() -> None:
+    client = Client()
+    heard: list[events.Outcome] = []
+    client.expect("1", heard.append)
+    notices = Reader(client.listen)
+    deliver(client, events.RequestAccepted("1", {"status": "accepted"}))
+    assert heard == []
+    assert notices.take() == []
+
+
+# --- gateway events -----------------------------------------------------------------------------
+
+
+def test_a_subscriber_gets_the_events_from_then_on_in_order() -> None:
+    client = Client()
+    deliver(client, event(1))
+    reader = reader_of(client)
+    deliver(client, event(2), EventsMissed(MissReason.GAP, 2), event(5, "tick"))
+    assert reader.woken == 3
+    assert reader.take() == [event(2), EventsMissed(MissReason.GAP, 2), event(5, "tick")]
+
+
+def test_each_subscriber_has_its_own_queue() -> None:
+    client = Client()
+    readers = [reader_of(client), reader_of(client, "chat"), reader_of(client, limit=1)]
+    deliver(client, event(1), event(2))
+    assert [reader.take() for reader in readers] == [
+        [event(1), event(2)],
+        [event(1), event(2)],
+        [event(1), overflow(1)],
+    ]
+
+
+def test_names_choose_the_events_and_never_filter_a_loss() -> None:
+    client = Client()
+    reader = reader_of(client, "chat", "agent", limit=3)
+    missed = EventsMissed(MissReason.GAP, 2)
+    deliver(client, event(1), event(2, "tick"), missed, event(5, "agent"))
+    deliver(client, *[event(number, "tick") for number in range(6, 20)])
+    assert reader.woken == 3
+    assert reader.take() == [event(1), missed, event(5, "agent")]
+
+
+def test_a_slow_reader_loses_new_events_until_half_of_its_queue_is_free() -> None:
+    client = Client()
+    reader = reader_of(client, limit=4)
+    deliver(client, *[event(number) for number in range(1, 8)])
+    assert reader.take(2) == [event(1), event(2)]
+    deliver(client, event(8))  # 3 wait: two events and the loss
+    assert reader.take(1) == [event(3)]
+    deliver(client, event(9))
+    assert reader.take() == [event(4), overflow(4), event(9)]
+    deliver(client, event(10))
+    assert reader.take() == [event(10)]
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_queue_of_any_size_holds_its_limit_and_the_loss(limit: int) -> None:
+    client = Client()
+    reader = reader_of(client, limit=limit)
+    deliver(client, *[event(number) for number in range(limit + 3)])
+    kept = [event(number) for number in range(limit)]
+    assert reader.take() == [*kept, overflow(3)]
+    deliver(client, event(9))
+    assert reader.take() == [event(9)]
+
+
+def test_a_reader_is_woken_for_the_loss_and_not_for_each_event_in_it() -> None:
+    client = Client()
+    reader = reader_of(client, limit=1)
+    deliver(client, *[event(number) for number in range(10)])
+    assert reader.woken == 2
+
+
+@pytest.mark.parametrize(
+    ("lost", "count"),
+    [
+        ([EventsMissed(MissReason.GAP, 5)], 5),
+        ([event(9), EventsMissed(MissReason.GAP, 5), event(9)], 7),
+        ([EventsMissed(MissReason.RECONNECT)], None),
+        ([event(9), EventsMissed(MissReason.RECONNECT), event(9)], None),
+        ([EventsMissed(MissReason.RECONNECT), EventsMissed(MissReason.OVERFLOW, 2)], None),
+    ],
+)
+def test_a_loss_within_a_loss_is_part_of_it(
+    lost: list[GatewayEvent | EventsMissed], count: int | None
+) -> None:
+    client = Client()
+    reader = reader_of(client, limit=1)
+    deliver(client, event(1), *lost)
+    assert reader.take() == [event(1), overflow(count)]
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_queue_without_room_is_refused(limit: int) -> None:
+    with pytest.raises(errors.InvalidSettings, match="limit must be at least 1"):
+        Client().subscribe((), limit, deaf)
+
+
+@given(
+    limit=st.integers(1, 6),
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("event"), st.just(0)),
+            st.tuples(st.just("other"), st.just(0)),
+            st.tuples(st.just("gap"), st.integers(1, 5)),
+            st.tuples(st.just("take"), st.integers(1, 8)),
+        )
+    ),
+)
+def test_every_event_is_read_once_or_counted_in_the_loss_before_the_next(
+    limit: int, steps: list[tuple[str, int]]
+) -> None:
+    """Of the numbers 1, 2, 3, ... none is left out and none comes twice."""
+    subscription = EventSubscription(frozenset({"chat"}), limit, deaf)
+    reader = Reader(lambda _: subscription)
+    seq = 0
+    read: list[GatewayEvent | EventsMissed] = []
+    for step, number in steps:
+        match step:
+            case "event":
+                seq += 1
+                subscription.offer(event(seq))
+            case "gap":
+                seq += number
+                subscription.offer(EventsMissed(MissReason.GAP, number))
+            case "take":
+                read += reader.take(number)
+            case _:
+                subscription.offer(event(seq, "tick"))
+        assert len(subscription._queue) <= limit + 1
+    read += reader.take()
+    counted = 0
+    for item in read:
+        if isinstance(item, GatewayEvent):
+            counted += 1
+            assert item.seq == counted
+        else:
+            assert item.count is not None
+            counted += item.count
+    assert counted == seq
+
+
+# --- states -------------------------------------------------------------------------------------
+
+
+def test_a_client_that_was_told_nothing_knows_nothing() -> None:
+    client = Client()
+    assert (client.online, client.failure, client.hello, client.last_ending) == (False, *[None] * 3)
+    assert client.generation == 0
+    assert Reader(client.watch).take() == []
+
+
+def test_online_lasts_from_online_to_offline_and_the_hello_stays_readable() -> None:
+    client = Client()
+    deliver(client, events.Connecting(1))
+    before = client.online
+    deliver(client, online())
+    during = client.online
+    deliver(client, events.Offline(ENDING))
+    assert (before, during, client.online) == (False, True, False)
+    assert client.hello == hello()
+
+
+def test_each_online_is_a_new_generation() -> None:
+    client = Client()
+    seen = []
+    for told in (online(), events.Offline(ENDING), events.Connecting(1), online(resync=True)):
+        deliver(client, told)
+        seen.append(client.generation)
+    assert seen == [1, 1, 1, 2]
+
+
+def test_the_last_ending_is_that_of_the_last_attempt() -> None:
+    """Lessons 3."""
+    client = Client()
+    seen = []
+    for told in (
+        events.Offline(ENDING),
+        events.Retrying(LATER, 2, 1.0),
+        events.Connecting(2),
+        events.GaveUp(ENDING, "x"),
+        events.Stopped(),
+    ):
+        deliver(client, told)
+        seen.append(client.last_ending)
+    assert seen == [ENDING, LATER, LATER, ENDING, ENDING]
+
+
+def test_each_online_after_the_first_tells_that_events_were_missed() -> None:
+    """Lessons 18; before any event of the new connection, filtered for nobody."""
+    client = Client()
+    reader = reader_of(client, "chat")
+    deliver(client, online(), event(1), events.Offline(ENDING), events.Connecting(1))
+    deliver(client, online(resync=True), event(2))
+    assert reader.take() == [event(1), EventsMissed(MissReason.RECONNECT), event(2)]
+
+
+def test_a_watcher_gets_the_present_state_first_and_then_each_change() -> None:
+    client = Client()
+    deliver(client, events.Connecting(1), online())
+    watcher = Reader(client.watch)
+    assert watcher.woken == 1
+    deliver(client, events.Offline(ENDING), event(1), events.Retrying(ENDING, 2, 1.0))
+    assert watcher.woken == 3
+    assert watcher.take() == [
+        online(),
+        events.Offline(ENDING),
+        events.Retrying(ENDING, 2, 1.0),
+    ]
+
+
+def test_a_watcher_far_behind_misses_the_oldest_states() -> None:
+    client = Client()
+    watcher = Reader(client.watch)
+    deliver(client, *[events.Connecting(attempt) for attempt in range(STATE_LIMIT + 5)])
+    assert watcher.take() == [events.Connecting(5 + number) for number in range(STATE_LIMIT)]
+
+
+# --- notices ------------------------------------------------------------------------------------
+
+
+def test_a_listener_gets_the_notices_and_nothing_else() -> None:
+    client = Client()
+    listener = Reader(client.listen)
+    notices: list[events.Notice] = [
+        events.ClockLate(2.0),
+        events.RoundTrip(0.1),
+        events.DeviceTokenIssued(Secret("x"), None, ()),
+        events.DeviceTokenRejected(ENDING),
+        SCOPES,
+    ]
+    deliver(client, online(), event(1), *notices, events.Offline(ENDING))
+    assert listener.take() == notices
+    assert listener.woken == len(notices)
+
+
+def test_a_later_listener_first_gets_what_still_stands() -> None:
+    """Lessons 2 and 4: an operator who asks later is told too, and told the newest."""
+    client = Client()
+    newer = events.PairingRequired("id-2", "device", "not-paired", None)
+    deliver(client, SCOPES, PAIRING, events.RoundTrip(0.1), newer)
+    assert Reader(client.listen).take() == [SCOPES, newer]
+    deliver(client, events.Offline(ENDING), events.Connecting(1))
+    assert Reader(client.listen).take() == [SCOPES, newer]
+
+
+def test_with_the_next_online_nothing_of_before_stands() -> None:
+    client = Client()
+    deliver(client, PAIRING, SCOPES, online())
+    assert Reader(client.listen).take() == []
+    deliver(client, SCOPES)
+    assert Reader(client.listen).take() == [SCOPES]
+
+
+def test_a_listener_far_behind_misses_the_oldest_notices() -> None:
+    client = Client()
+    listener = Reader(client.listen)
+    deliver(client, *[events.RoundTrip(float(number)) for number in range(STATE_LIMIT + 5)])
+    assert listener.take(1) == [events.RoundTrip(5.0)]
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+def test_after_giving_up_event_readers_get_what_is_left_and_then_the_reason() -> None:
+    """design.md: it ends at close, raises after GaveUp."""
+    client = Client()
+    reader = reader_of(client)
+    watcher = Reader(client.watch)
+    deliver(client, event(1), events.GaveUp(ENDING, "Check it."), event(2))
+    assert reader.woken == 2
+    assert reader.take() == [event(1)]
+    assert reader.subscription.closed
+    error = reader.subscription.error
+    assert isinstance(error, errors.GaveUp)
+    assert (error.ending, error.advice) == (ENDING, "Check it.")
+    assert not watcher.subscription.closed  # the application may start over
+    assert watcher.take() == [events.GaveUp(ENDING, "Check it.")]
+
+
+def test_a_stop_ends_every_subscription_without_an_error() -> None:
+    """Lessons 32: every waiter is woken."""
+    client = Client()
+    readers = [reader_of(client), Reader(client.watch), Reader(client.listen)]
+    deliver(client, events.ClockLate(2.0), event(1), events.Stopped())
+    deliver(client, events.ClockLate(3.0), event(2))
+    assert [reader.woken for reader in readers] == [2, 2, 2]
+    assert [reader.subscription.closed for reader in readers] == [True] * 3
+    assert [reader.subscription.error for reader in readers] == [None] * 3
+    assert [reader.take() for reader in readers] == [
+        [event(1)],
+        [events.Stopped()],
+        [events.ClockLate(2.0)],
+    ]
+
+
+def test_a_subscription_after_the_stop_has_ended() -> None:
+    client = Client()
+    deliver(client, SCOPES, events.Stopped())
+    readers = [reader_of(client), Reader(client.watch), Reader(client.listen)]
+    deliver(client, event(1), SCOPES)
+    assert [reader.subscription.closed for reader in readers] == [True] * 3
+    assert [reader.take() for reader in readers] == [[], [events.Stopped()], [SCOPES]]
+
+
+def test_a_stop_after_giving_up_keeps_the_reason() -> None:
+    client = Client()
+    reader = reader_of(client)
+    deliver(client, events.GaveUp(ENDING, "x"), events.Stopped())
+    assert isinstance(reader.subscription.error, errors.GaveUp)
+    assert reader.woken == 1
+
+
+@pytest.mark.parametrize(
+    "subscribe",
+    [
+        lambda client, wake: client.subscribe((), 10, wake),
+        lambda client, wake: client.watch(wake),
+        lambda client, wake: client.listen(wake),
+    ],
+    ids=["events", "states", "notices"],
+)
+def test_an_unsubscribed_reader_gets_nothing_more_and_ends(
+    subscribe: Callable[[Client, Callable[[], None]], Subscription[Any]],
+) -> None:
+    client = Client()
+    reader = Reader(lambda wake: subscribe(client, wake))
+    other = Reader(lambda wake: subscribe(client, wake))
+    client.unsubscribe(reader.subscription)
+    client.unsubscribe(reader.subscription)
+    deliver(client, event(1), events.Connecting(1), SCOPES)
+    assert reader.take() == []
+    assert (reader.subscription.closed, reader.subscription.error) == (True, None)
+    assert reader.woken == 1
+    assert len(other.take()) == 1
+
+
+# --- waiting for online -------------------------------------------------------------------------
+
+
+def test_a_waiter_for_online_waits_on_until_it_is_given_up_or_stopped() -> None:
+    client = Client()
+    for told in (
+        events.Connecting(1),
+        online(),
+        events.Offline(ENDING),
+        events.Retrying(ENDING, 2, 1.0),
+    ):
+        deliver(client, told)
+        assert client.failure is None
+    deliver(client, events.GaveUp(LATER, "Check it."))
+    gave_up = client.failure
+    assert isinstance(gave_up, errors.GaveUp)
+    assert (gave_up.ending, gave_up.advice) == (LATER, "Check it.")
+    assert str(gave_up) == "the stream ended. Check it."
+    deliver(client, events.Stopped())
+    stopped = client.failure
+    assert type(stopped) is errors.ConnectionEnded
+    assert (str(stopped), stopped.ending) == ("the connector was stopped", LATER)
+
+
+def test_a_wait_that_took_too_long_tells_the_last_ending() -> None:
+    """Lessons 3."""
+    client = Client()
+    none = client.connect_timeout(60.0)
+    assert (str(none), none.ending) == ("not online after 60 s", None)
+    deliver(client, events.Retrying(LATER, 2, 1.0))
+    some = client.connect_timeout(0.5)
+    assert (str(some), some.ending) == ("not online after 0.5 s: the stream ended", LATER)

@@ -1,0 +1,289 @@
+"""What waits to be pulled: nothing that must be told is lost, everything else is bounded."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from butter_proto import events
+from butter_proto.errors import Delivery, Ending, EndKind
+from butter_proto.event_queue import EventQueue
+from butter_proto.events import EventsMissed, GatewayEvent, MissReason
+from butter_proto.settings import Limits, Secret
+
+ENDING = Ending(EndKind.END_OF_STREAM)
+
+
+def event(number: int, size: int = 1) -> GatewayEvent:
+    return GatewayEvent("tick", None, number, None, size)
+
+
+def gap(count: int) -> EventsMissed:
+    return EventsMissed(MissReason.GAP, count)
+
+
+def overflow(count: int) -> EventsMissed:
+    return EventsMissed(MissReason.OVERFLOW, count)
+
+
+def pull(queue: EventQueue, count: int = 1_000_000) -> list[events.Event]:
+    """Take up to ``count`` events."""
+    pulled: list[events.Event] = []
+    while len(pulled) < count and (item := queue.next()) is not None:
+        pulled.append(item)
+    return pulled
+
+
+def put_each(queue: EventQueue, *items: GatewayEvent, missed_before: int = 0) -> None:
+    """Queue gateway events, each in an input of its own."""
+    for item in items:
+        queue.begin_input()
+        queue.put_gateway_event(item, missed_before)
+
+
+def test_an_empty_queue_has_nothing_to_tell() -> None:
+    queue = EventQueue(Limits())
+    assert queue.next() is None
+    assert queue.last_state_event is None
+    assert (queue.dropped, queue.pending, queue.state_changes) == (0, 0, 0)
+
+
+def test_events_of_all_kinds_come_in_the_order_in_which_they_were_put() -> None:
+    queue = EventQueue(Limits())
+    queue.put(events.Connecting(1))
+    queue.put_notice(events.ClockLate(2.0))
+    put_each(queue, event(1))
+    queue.put(events.RequestAccepted("r", None))
+    queue.put(events.Replied("r", None))
+    queue.put_notice(events.ScopesReduced(("a",), ()))
+    queue.put(events.Retrying(ENDING, 2, 1.0))
+    assert pull(queue) == [
+        events.Connecting(1),
+        events.ClockLate(2.0),
+        event(1),
+        events.RequestAccepted("r", None),
+        events.Replied("r", None),
+        events.ScopesReduced(("a",), ()),
+        events.Retrying(ENDING, 2, 1.0),
+    ]
+
+
+def test_a_gap_is_told_before_the_event_that_shows_it() -> None:
+    """Lessons 19."""
+    queue = EventQueue(Limits())
+    put_each(queue, event(1))
+    put_each(queue, event(5), missed_before=3)
+    assert pull(queue) == [event(1), gap(3), event(5)]
+    assert queue.dropped == 0
+
+
+def test_events_without_room_are_told_in_their_place_as_one_loss() -> None:
+    """G9: the loss is told in its place as one ``EventsMissed(OVERFLOW, count)``."""
+    queue = EventQueue(Limits(max_events=2))
+    put_each(queue, *[event(number) for number in range(1, 6)])
+    queue.put(events.Connecting(1))
+    assert pull(queue, 1) == [event(1)]
+    put_each(queue, event(6))
+    assert pull(queue) == [event(2), overflow(3), events.Connecting(1), event(6)]
+    assert queue.dropped == 3
+
+
+def test_a_gap_that_a_lost_event_would_have_shown_is_part_of_the_loss() -> None:
+    queue = EventQueue(Limits(max_events=1))
+    put_each(queue, event(1))
+    put_each(queue, event(5), missed_before=3)
+    assert pull(queue) == [event(1), overflow(4)]
+
+
+def test_losses_apart_are_told_apart() -> None:
+    queue = EventQueue(Limits(max_events=1))
+    put_each(queue, event(1), event(2))
+    assert pull(queue, 1) == [event(1)]
+    put_each(queue, event(3), event(4), event(5))
+    assert pull(queue) == [overflow(1), event(3), overflow(2)]
+    assert queue.dropped == 3
+
+
+def test_a_loss_that_was_told_is_closed_and_the_next_one_is_new() -> None:
+    queue = EventQueue(Limits(max_events=1))
+    queue.put_notice(events.ClockLate(2.0))  # counts as an event, and stands before the loss
+    put_each(queue, event(1))
+    queue.put(events.Replied("r", None))
+    assert pull(queue, 2) == [events.ClockLate(2.0), overflow(1)]
+    queue.begin_input()
+    queue.put_notice(events.ClockLate(3.0))
+    put_each(queue, event(2))
+    assert pull(queue) == [events.Replied("r", None), events.ClockLate(3.0), overflow(1)]
+
+
+def test_a_loss_that_was_told_before_there_was_room_is_not_counted_again() -> None:
+    queue = EventQueue(Limits(max_events=1))
+    put_each(queue, event(1), event(2))
+    queue.begin_input()  # no room in this whole input, whatever is pulled in it
+    assert pull(queue) == [event(1), overflow(1)]
+    queue.put_gateway_event(event(3), 0)
+    assert pull(queue) == [overflow(1)]
+
+
+def test_room_is_looked_at_when_an_input_begins() -> None:
+    """G9: so that splitting the bytes of one input differently changes nothing (G3)."""
+    queue = EventQueue(Limits(max_events=1))
+    queue.begin_input()
+    for number in (1, 2, 3):
+        queue.put_gateway_event(event(number), 0)
+    put_each(queue, event(4))
+    assert pull(queue) == [event(1), event(2), event(3), overflow(1)]
+
+
+@pytest.mark.parametrize(("size", "kept"), [(9, 2), (10, 1), (11, 1)])
+def test_the_bytes_of_events_are_bounded_too(size: int, kept: int) -> None:
+    queue = EventQueue(Limits(max_event_bytes=10))
+    waiting = [event(number, size) for number in (1, 2, 3)]
+    put_each(queue, *waiting)
+    assert pull(queue) == [*waiting[:kept], overflow(3 - kept)]
+    put_each(queue, *waiting)  # what was pulled gave its room back
+    assert pull(queue) == [*waiting[:kept], overflow(3 - kept)]
+
+
+def test_an_event_takes_its_place_until_it_is_pulled() -> None:
+    queue = EventQueue(Limits(max_events=2))
+    for number in range(1, 10):
+        put_each(queue, event(number))
+        assert queue.dropped == 0
+        assert pull(queue, 1) == [event(number)]
+
+
+@pytest.mark.parametrize("measurement", [events.RoundTrip(0.1), events.ClockLate(2.0)])
+def test_measurements_are_counted_with_the_events_and_dropped_silently(
+    measurement: events.RoundTrip | events.ClockLate,
+) -> None:
+    queue = EventQueue(Limits(max_events=2))
+    for _ in range(5):
+        queue.begin_input()
+        queue.put_notice(measurement)
+    put_each(queue, event(1))
+    assert pull(queue) == [measurement, measurement, overflow(1)]
+    queue.begin_input()
+    queue.put_notice(measurement)
+    assert pull(queue) == [measurement]
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        events.ScopesReduced(("a",), ()),
+        events.PairingRequired("id", "device", "not-paired", None),
+        events.DeviceTokenIssued(Secret("x"), None, ()),
+        events.DeviceTokenRejected(ENDING),
+    ],
+)
+def test_a_notice_that_must_be_heard_is_told_even_without_room(notice: events.Notice) -> None:
+    queue = EventQueue(Limits(max_events=1))
+    put_each(queue, event(1), event(2))
+    queue.put_notice(notice)
+    assert pull(queue) == [event(1), overflow(1), notice]
+    assert queue.dropped == 1
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [events.Replied("r", None), events.RequestFailed("r", Delivery.NOT_SENT, "health")],
+)
+def test_an_outcome_is_never_dropped_and_keeps_its_place_until_it_is_pulled(
+    outcome: events.Outcome,
+) -> None:
+    """G9: each accepted request keeps its slot until its outcome is pulled."""
+    queue = EventQueue(Limits(max_events=1, max_pending=2))
+    put_each(queue, event(1), event(2))
+    queue.pending += 2
+    queue.put(events.RequestAccepted("r", None))
+    queue.put(outcome)
+    queue.put(outcome)
+    assert pull(queue, 3) == [event(1), overflow(1), events.RequestAccepted("r", None)]
+    assert queue.pending == 2
+    assert pull(queue, 1) == [outcome]
+    assert queue.pending == 1
+    assert pull(queue) == [outcome]
+    assert queue.pending == 0
+
+
+def test_state_changes_are_counted_until_they_are_pulled_and_never_dropped() -> None:
+    """G9: no new attempt starts while too many of them wait."""
+    queue = EventQueue(Limits(max_events=1))
+    put_each(queue, event(1), event(2))
+    told: list[events.StateEvent] = []
+    for attempt in range(1, 4):
+        told += [events.Connecting(attempt), events.Retrying(ENDING, attempt + 1, 1.0)]
+    for item in told:
+        queue.put(item)
+    assert queue.state_changes == 6
+    assert pull(queue, 3) == [event(1), overflow(1), told[0]]
+    assert queue.state_changes == 5
+    assert pull(queue) == told[1:]
+    assert queue.state_changes == 0
+
+
+def test_the_last_state_event_is_the_last_one_queued_not_the_last_one_pulled() -> None:
+    queue = EventQueue(Limits())
+    queue.put(events.Connecting(1))
+    queue.put(events.Replied("r", None))
+    queue.put(events.GaveUp(ENDING, "x"))
+    pull(queue, 1)
+    assert queue.last_state_event is events.GaveUp
+
+
+def test_a_state_event_out_of_order_is_a_bug_here_and_caught() -> None:
+    queue = EventQueue(Limits())
+    with pytest.raises(AssertionError):
+        queue.put(events.Offline(ENDING))
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("event"), st.integers(0, 3)),
+        st.tuples(st.just("begin"), st.just(0)),
+        st.tuples(st.just("outcome"), st.just(0)),
+        st.tuples(st.just("pull"), st.integers(1, 6)),
+    ),
+    max_size=60,
+)
+
+
+@given(steps=STEPS, max_events=st.integers(1, 4))
+def test_every_event_is_told_once_or_counted_in_the_loss_at_its_place(
+    steps: list[tuple[str, int]], max_events: int
+) -> None:
+    """Of the sequence numbers 1, 2, 3, ... none is left out and none comes twice."""
+    queue = EventQueue(Limits(max_events=max_events))
+    told: list[events.Event] = []
+    put: list[events.Event] = []
+    seq = 0
+    for step, number in steps:
+        match step:
+            case "event":
+                seq += number + 1
+                queue.put_gateway_event(event(seq), number)
+            case "begin":
+                queue.begin_input()
+            case "outcome":
+                queue.pending += 1
+                put.append(events.Replied(str(seq), None))
+                queue.put(events.Replied(str(seq), None))
+            case _:
+                told += pull(queue, number)
+    told += pull(queue)
+    counted = 0
+    lost = 0
+    for item in told:
+        if isinstance(item, EventsMissed):
+            assert item.count is not None
+            counted += item.count
+            lost += item.count if item.reason is MissReason.OVERFLOW else 0
+        elif isinstance(item, GatewayEvent):
+            counted += 1
+            assert item.seq == counted
+    assert counted == seq
+    assert queue.dropped == lost
+    assert [item for item in told if isinstance(item, events.Replied)] == put
+    assert queue.pending == 0

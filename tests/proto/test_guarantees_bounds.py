@@ -1,0 +1,255 @@
+"""G9: every buffer is bounded (test_guarantees.py has the other guarantees)."""
+
+from __future__ import annotations
+
+import gc
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from butter_proto import (
+    EndKind,
+    FaultKind,
+    Limits,
+    PendingFull,
+    Settings,
+    TransportFault,
+    events,
+)
+from butter_proto.frames import encode_request
+from butter_proto.machine import OpenTransport, State
+from butter_proto.outbox import MAX_PONGS, Outgoing
+from butter_proto.websocket import MAX_HEAD, MAX_REFUSAL_BODY
+from tests.proto.gateway_side import TOKEN, event, frame, said
+from tests.proto.operations import World, new_machine, pull_commands, pull_events
+
+OVERFLOW = events.MissReason.OVERFLOW
+
+
+def online(**limits: int) -> World:
+    world = World(Settings(token=TOKEN, limits=Limits(**limits)))
+    world.online()
+    return world
+
+
+def last_kind(world: World) -> EndKind | None:
+    ending = world.machine.last_ending
+    return None if ending is None else ending.kind
+
+
+# --- what comes in -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [b"X: y\r\n", b"\r\nHTTP/1.1 103 Early\r\n", b"endless"])
+@pytest.mark.parametrize("times", [1, 100, 5000])
+def test_g9_the_head_of_an_answer_is_bounded(part: bytes, times: int) -> None:
+    world = World(Settings(token=TOKEN))
+    world.online(phase=0)
+    size = 0
+    piece = b"HTTP/1.1 103 Early\r\n"
+    while last_kind(world) is None:
+        world.say([partial(said, data=piece)])
+        size += len(piece)
+        piece = part * times
+    assert last_kind(world) is EndKind.LIMIT_EXCEEDED
+    assert size - len(piece) <= MAX_HEAD < size
+
+
+def test_g9_the_body_of_a_refusal_is_bounded() -> None:
+    world = World(Settings(token=TOKEN))
+    world.online(phase=0)
+    world.say([partial(said, data=b"HTTP/1.1 403 No\r\n\r\n" + b"b" * (MAX_REFUSAL_BODY - 1))])
+    assert last_kind(world) is None
+    world.say([partial(said, data=b"b" * 5000)])
+    assert world.machine.last_ending is not None
+    assert len(world.machine.last_ending.http_body) == MAX_REFUSAL_BODY
+
+
+@given(st.lists(st.integers(0, 700), min_size=1, max_size=8), st.sampled_from([1, 2]))
+@example([1024], 1)
+@example([1025], 1)
+@example([1024, 0, 1], 2)
+def test_g9_a_message_is_bounded_before_its_bytes_arrive(sizes: list[int], opcode: int) -> None:
+    world = online(max_message=1024)
+    for place, size in enumerate(sizes):
+        whole = frame(0 if place else opcode, b"x" * size, fin=False)
+        header = whole[: len(whole) - size]
+        world.say([partial(said, data=header)])
+        too_large = sum(sizes[: place + 1]) > 1024
+        assert (last_kind(world) is EndKind.LIMIT_EXCEEDED) == too_large
+        world.say([partial(said, data=whole[len(header) :])])
+
+
+@given(st.integers(1, 20))
+def test_g9_the_fragments_of_a_message_are_bounded(most: int) -> None:
+    world = online(max_fragments=most)
+    for place in range(most):
+        world.say([partial(said, data=frame(0 if place else 1, fin=False) + frame(9))])
+    assert last_kind(world) is None
+    world.say([partial(said, data=frame(0, b"{}"))])
+    assert last_kind(world) is EndKind.LIMIT_EXCEEDED
+
+
+# --- what waits for the wire ---------------------------------------------------------------------
+
+
+def test_g9_pongs_that_nobody_takes_are_bounded_and_the_newest_is_kept() -> None:
+    world = online()
+    for number in range(3):
+        pings = b"".join(frame(9, f"{number} {place}".encode()) for place in range(1000))
+        world.machine.receive_data(1, pings, world.now)
+    world.wait(0.0)
+    assert len(world.peers[1].pongs) == MAX_PONGS
+    assert world.peers[1].pongs[-1] == b"2 999"
+
+
+def test_g9_a_flood_of_pings_does_not_push_out_the_probe() -> None:
+    world = online()
+    world.machine.receive_data(1, frame(9) * 2 * MAX_PONGS, world.now)
+    world.machine.probe(world.now)
+    world.machine.receive_data(1, frame(9) * 2 * MAX_PONGS, world.now)
+    world.wait(0.0)
+    assert len(world.peers[1].pings) == 1
+    assert len(world.peers[1].pongs) <= MAX_PONGS + 1
+
+
+def all_that_waits() -> int:
+    """Count what waits for the wire in every machine."""
+    gc.collect()
+    return sum(isinstance(one, Outgoing) for one in gc.get_objects())
+
+
+def test_g9_requests_taken_back_before_they_left_leave_nothing_behind() -> None:
+    world = online()
+    before = all_that_waits()
+    for _ in range(1000):
+        request_id = world.machine.request("echo", now=world.now)
+        world.machine.cancel(request_id, world.now)
+    assert all_that_waits() - before < 100
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 20), st.integers(1, 20))
+def test_g9_accepted_requests_keep_their_place_until_their_outcome_is_pulled(
+    most: int, window: int
+) -> None:
+    world = online(max_pending=most, max_in_flight=window)
+    machine = world.machine
+    ids = [machine.request("echo", now=world.now, timeout=1.0) for _ in range(most)]
+    machine.cancel(ids.pop(), world.now)
+    ids.append(machine.request("echo", now=world.now, timeout=1.0))
+    machine.handle_timeout(world.now + 1.0)  # now each has its outcome
+    with pytest.raises(PendingFull):
+        machine.request("echo", now=world.now)
+    assert isinstance(machine.next_event(), events.RequestFailed)
+    machine.request("echo", now=world.now)
+    with pytest.raises(PendingFull):
+        machine.request("echo", now=world.now)
+    told = pull_events(machine)
+    assert [one.id for one in told if isinstance(one, events.RequestFailed)] == ids[1:]
+
+
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=20), st.integers(1, 3))
+def test_g9_the_bytes_of_accepted_requests_are_bounded(sizes: list[int], window: int) -> None:
+    world = online(max_pending_bytes=1024, max_in_flight=window)
+    total = 0
+    for size in sizes:
+        params = "x" * size
+        more = len(encode_request(world.ids.following, "m", params))
+        try:
+            world.machine.request("m", params, now=world.now)
+            total += more
+        except PendingFull:
+            assert total + more > 1024
+        assert total <= 1024
+
+
+# --- events that nobody pulls --------------------------------------------------------------------
+
+pushes = st.lists(st.integers(0, 3), min_size=1, max_size=4)
+"""Events that come in one input, each with the number of those that are missing before it."""
+
+
+@given(st.lists(pushes | st.integers(1, 6), max_size=30), st.integers(1, 5), st.integers(1, 300))
+@example([[0], [0], [2], [0], 1, [0, 0], [0]], 2, 300)
+def test_g9_what_overflows_is_told_once_and_in_its_place(
+    run: list[list[int] | int], most: int, most_bytes: int
+) -> None:
+    """``run`` holds inputs, and numbers of events to pull."""
+    world = online(max_events=most, max_event_bytes=most_bytes)
+    machine = world.machine
+    told: list[Any] = []
+    seq = 0
+    for one in run:
+        if isinstance(one, int):
+            told += [machine.next_event() for _ in range(one)]
+            continue
+        data = b""
+        for gap in one:
+            seq += gap + 1
+            data += event("chat", "x" * 20, seq=seq)
+        machine.receive_data(1, data, world.now)
+    left = pull_events(machine)
+    kept = [one for one in left if isinstance(one, events.GatewayEvent)]
+    assert len(kept) < most + 4
+    assert sum(one.size for one in kept) < most_bytes + 4 * 100
+    assert seq_after([*told, *left]) == seq
+
+
+def seq_after(told: list[events.Event | None]) -> int:
+    """Return the seq that is accounted for; every place of a loss must be told, and once."""
+    seq = 0
+    overflowed = False
+    for one in told:
+        if isinstance(one, events.GatewayEvent):
+            seq += 1
+            assert one.seq == seq
+            overflowed = False
+        if isinstance(one, events.EventsMissed):
+            assert one.count is not None
+            assert one.count > 0
+            assert not (overflowed and one.reason is OVERFLOW)
+            seq += one.count
+            overflowed = one.reason is OVERFLOW
+    return seq
+
+
+def test_g9_outcomes_are_told_whatever_else_is_lost() -> None:
+    world = online(max_events=1)
+    request_id = world.machine.request("echo", now=world.now)
+    for seq in range(1, 4):
+        world.machine.receive_data(1, event("chat", seq=seq), world.now)
+    world.machine.receive_data(1, b"", world.now)
+    told = pull_events(world.machine)
+    assert [type(one) for one in told] == [
+        *(events.GatewayEvent, events.EventsMissed, events.RequestFailed, events.Offline),
+        events.Retrying,
+    ]
+    assert told[2].id == request_id
+
+
+@given(st.integers(4, 12), st.booleans())
+def test_g9_state_changes_that_nobody_pulls_hold_back_the_next_attempt(
+    most: int, by_wish: bool
+) -> None:
+    machine = new_machine(Settings(token=TOKEN, limits=Limits(max_state_changes=most)))
+    now = 0.0
+    machine.start(now)
+    for _ in range(40):
+        for command in pull_commands(machine):
+            if isinstance(command, OpenTransport):
+                machine.transport_failed(command.id, TransportFault(FaultKind.REFUSED), now)
+        if by_wish:
+            machine.reconnect_now(now)
+        now = machine.next_timeout() or now
+        machine.handle_timeout(now)
+    assert machine.state is State.WAITING
+    assert most <= len(pull_events(machine)) <= most + 1
+    machine.handle_timeout(now + 1.0)
+    assert machine.state is State.CONNECTING
+    assert [type(command) for command in pull_commands(machine)] == [OpenTransport]

@@ -1,0 +1,151 @@
+"""The guarantees about time: G5, G6 and G10 (test_guarantees.py has the others)."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import nan
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from butter_proto import EndKind, KeepaliveSettings, Probe, Settings, Timeouts, events
+from butter_proto.machine import CloseTransport
+from butter_proto.timers import TICK
+from tests.proto.gateway_side import TOKEN, said
+from tests.proto.operations import Op, World, believed, new_machine, pull, replay, wake_ups
+from tests.proto.strategies import all_settings, keepalives, roomy_settings, runs, wrong_clocks
+
+PLAIN = Settings(token=TOKEN)
+TICKS_OF_SILENCE = 2 * 30.0
+
+# --- G5, G6 --------------------------------------------------------------------------------------
+
+
+@given(runs(wrong_clocks), all_settings)
+def test_g5_nothing_is_due_at_a_time_that_was_handled(run: list[Op], settings: Settings) -> None:
+    world = World(settings).do(run)
+    for one, step in zip(believed(world.steps), world.steps, strict=True):
+        due = step.told.next_timeout
+        if one.name == "handle_timeout":
+            assert due is None or due >= one.now + TICK
+
+
+@given(runs(wrong_clocks), roomy_settings)
+def test_g5_waking_up_early_or_again_changes_nothing(run: list[Op], settings: Settings) -> None:
+    world = World(settings).do(run)
+    machine = new_machine(settings)
+    for one, step in zip(believed(world.steps), world.steps, strict=True):
+        assert one.give(machine) == step.result
+        due = step.told.next_timeout
+        if due is None or due > one.now:
+            for now in (one.now, one.now - 5.0, nan, one.now):
+                machine.handle_timeout(now)
+        told = pull(machine, world.peers)
+        assert attrs.evolve(told, next_timeout=due) == step.told
+        if due is not None:
+            assert told.next_timeout in (due, one.now + TICK)
+
+
+@given(runs(), all_settings, st.booleans())
+def test_g5_a_driver_that_sleeps_until_the_timeout_wakes_up_a_bounded_number_of_times(
+    run: list[Op], settings: Settings, taking: bool
+) -> None:
+    """8 a second: two timers for each probe, of which the strategy's settings allow 2 a second."""
+    world = World(settings).do(run)
+    world.wait(0.0)
+    before = began = world.now
+    for count, (now, _) in enumerate(wake_ups(world, taking=taking), start=1):
+        assert now >= before + TICK
+        assert count <= 20 + 8 * (now - began)
+        before = now
+        if now > began + 100.0:
+            break
+
+
+@given(runs(wrong_clocks, wrong_clocks), all_settings)
+def test_g6_a_wrong_time_counts_as_the_largest_right_one_before_it(
+    run: list[Op], settings: Settings
+) -> None:
+    world = World(settings).do(run)
+    twin = replay(believed(world.steps), settings)
+    assert [(step.result, step.told) for step in twin] == [
+        (step.result, step.told) for step in world.steps
+    ]
+
+
+# --- G10 -----------------------------------------------------------------------------------------
+
+
+def silence_of(keepalive: KeepaliveSettings) -> float:
+    """Return the seconds of silence after which a connection is over."""
+    if keepalive.probe is Probe.NONE:
+        return TICKS_OF_SILENCE
+    probed = keepalive.misses * keepalive.interval + keepalive.timeout
+    return min(TICKS_OF_SILENCE, probed)
+
+
+@given(runs(), all_settings, st.booleans(), st.sampled_from([0.0, 0.01, 0.3, 7.0]))
+def test_g10_with_no_more_input_time_ends_every_connection_within_a_bound(
+    run: list[Op], settings: Settings, taking: bool, late: float
+) -> None:
+    """A verdict that comes late has a second look, which lasts one keepalive timeout."""
+    world = World(settings).do(run)
+    world.wait(0.0)
+    timeouts, keepalive = settings.timeouts, settings.keepalive
+    silence = silence_of(keepalive) if late < 0.1 else TICKS_OF_SILENCE
+    limit = max(timeouts.open, timeouts.challenge, timeouts.hello, timeouts.close, silence)
+    limit += keepalive.timeout + 10 * late + 2 * TICK
+    left = set(world.open)
+    for now, commands in wake_ups(world, taking=taking, late=late):
+        left -= {one.id for one in commands if isinstance(one, CloseTransport)}
+        if now > world.now + limit:
+            break
+    assert not left
+
+
+@given(keepalives, st.booleans())
+def test_g10_a_silent_peer_is_found_gone_at_the_time_that_the_settings_give(
+    keepalive: KeepaliveSettings, taking: bool
+) -> None:
+    world = World(attrs.evolve(PLAIN, keepalive=keepalive))
+    world.online()
+    closed = next(now for now, commands in wake_ups(world, taking=taking) if commands)
+    assert closed - world.now == pytest.approx(silence_of(keepalive))
+    assert world.machine.last_ending is not None
+    assert world.machine.last_ending.kind is EndKind.SILENT_PEER
+
+
+@pytest.mark.parametrize(
+    ("phase", "seconds"), [(-1, 2.0), (0, 2.0), (1, 3.0), (2, 4.0)], ids=str
+)
+@pytest.mark.parametrize("taking", [True, False])
+def test_g10_every_phase_before_online_has_its_own_limit(
+    phase: int, seconds: float, taking: bool
+) -> None:
+    world = World(Settings(token=TOKEN, timeouts=Timeouts(2.0, 3.0, 4.0)))
+    if phase < 0:
+        world.start()
+    else:
+        world.online(phase)
+    closed = next(now for now, commands in wake_ups(world, taking=taking) if commands)
+    assert closed - world.now == pytest.approx(seconds)
+
+
+def test_g10_a_refusal_whose_body_never_ends_is_over_in_a_second() -> None:
+    world = World(PLAIN)
+    world.online(phase=0)
+    world.say([partial(said, data=b"HTTP/1.1 403 No\r\n\r\nand so on")])
+    closed = next(now for now, commands in wake_ups(world, taking=True) if commands)
+    assert closed - world.now == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("taking", [True, False])
+def test_g10_a_stop_is_over_in_the_close_timeout(taking: bool) -> None:
+    world = World(Settings(token=TOKEN, timeouts=Timeouts(close=0.5)))
+    world.online()
+    world.stop()
+    (closed, _), *more = wake_ups(world, taking=taking)
+    assert (closed - world.now, more) == (0.5, [])
+    assert world.machine.finished

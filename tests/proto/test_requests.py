@@ -1,0 +1,517 @@
+"""Pending requests: one outcome each, or one cancel; never more on the wire than the window."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.frame_protocol import FrameDecoder
+
+from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
+from butter_proto.events import Outcome, Replied, RequestAccepted, RequestFailed
+from butter_proto.frames import Response
+from butter_proto.outbox import Outbox
+from butter_proto.requests import AFTERMATH, PendingRequest, Requests
+from butter_proto.timers import Timers
+
+NOT_SENT, MAY_HAVE, REFUSED = Delivery.NOT_SENT, Delivery.MAY_HAVE_EXECUTED, Delivery.REFUSED
+ENDING = Ending(EndKind.END_OF_STREAM)
+BUSY = GatewayError("UNAVAILABLE", "The server is busy.", retryable=True)
+INTERIM = {"status": "accepted"}
+
+
+class Stage:
+    """The requests of one connection on a virtual clock; nothing leaves before ``send``."""
+
+    def __init__(self, window: int = 200) -> None:
+        self.now = 0.0
+        self.outbox = Outbox(bytes)
+        self.timers: Timers[Any] = Timers()
+        self.requests = Requests(self.outbox, self.timers, window)
+
+    def add(
+        self,
+        request_id: str,
+        timeout: float | None = 30.0,
+        *,
+        size: int = 100,
+        key: str | None = None,
+        final: bool = False,
+    ) -> None:
+        payload = request_id.encode().ljust(size, b".")
+        request = PendingRequest(request_id, "chat.send", payload, key, final=final)
+        self.requests.add(request, None if timeout is None else self.now + timeout)
+
+    def take(self) -> list[str]:
+        """Take one chunk; return the ids of the requests whose first frame is in it."""
+        decoder = FrameDecoder(client=False)
+        decoder.receive_bytes(self.outbox.take(self.now))
+        ids = []
+        while (frame := decoder.process_buffer()) is not None:
+            assert isinstance(frame.payload, bytes)
+            if frame.opcode:
+                ids.append(frame.payload.rstrip(b".").decode())
+        return ids
+
+    def send(self) -> list[str]:
+        """Let everything leave that waits in the outbox."""
+        ids: list[str] = []
+        while taken := self.take():
+            ids += taken
+        return ids
+
+    def answer(
+        self, request_id: str, payload: Any = None, error: GatewayError | None = None
+    ) -> Outcome | RequestAccepted | None:
+        return self.requests.on_response(Response(request_id, payload, error), 7)
+
+    def cancel(self, request_id: str) -> Delivery | None:
+        return self.requests.cancel(request_id, self.now)
+
+    def run(self, seconds: float) -> list[RequestFailed]:
+        """Let time pass and handle what is due then; return the outcomes."""
+        self.now += seconds
+        outcomes = []
+        while (expired := self.timers.take_expired(self.now)) is not None:
+            outcome = self.requests.on_timer(expired[0], self.now)
+            if outcome is not None:
+                outcomes.append(outcome)
+        return outcomes
+
+
+def failed(request_id: str, delivery: Delivery, **more: Any) -> RequestFailed:
+    return RequestFailed(request_id, delivery, "chat.send", **more)
+
+
+# --- answers ----------------------------------------------------------------------------------
+
+
+def test_a_request_leaves_at_once_and_its_answer_is_its_outcome() -> None:
+    stage = Stage()
+    stage.add("1")
+    assert stage.send() == ["1"]
+    assert stage.answer("1", {"ok": True}) == Replied("1", {"ok": True}, 7)
+
+
+def test_answers_may_come_in_any_order() -> None:
+    """wire.md 8: seen ``5:health`` before ``4:agents.list``."""
+    stage = Stage()
+    for request_id in "123":
+        stage.add(request_id)
+    assert stage.send() == ["1", "2", "3"]
+    outcomes = [stage.answer(request_id) for request_id in "312"]
+    assert outcomes == [Replied(request_id, None, 7) for request_id in "312"]
+
+
+def test_a_refusal_tells_its_error_its_payload_and_the_key() -> None:
+    """wire.md 8 and 11: a failed chat.send carries both payload and error. Lessons 23."""
+    stage = Stage()
+    stage.add("1", key="idem-1")
+    stage.send()
+    payload = {"runId": "idem-1", "status": "error"}
+    assert stage.answer("1", payload, BUSY) == failed(
+        "1", REFUSED, idempotency_key="idem-1", error=BUSY, payload=payload
+    )
+
+
+def test_an_answer_nobody_waits_for_is_told_to_nobody() -> None:
+    """Late, double and unknown ones; wire.md 8: doubles were seen."""
+    stage = Stage(window=1)
+    stage.add("1")
+    stage.add("waiting")
+    stage.send()
+    assert stage.answer("unknown") is None
+    assert stage.answer("waiting") is None
+    assert stage.answer("1") is not None
+    assert stage.answer("1") is None
+    assert stage.send() == ["waiting"]
+
+
+def test_a_final_request_waits_past_its_interim_answer() -> None:
+    stage = Stage()
+    stage.add("1", final=True)
+    stage.send()
+    assert stage.answer("1", INTERIM | {"runId": "r"}) == RequestAccepted(
+        "1", INTERIM | {"runId": "r"}, 7
+    )
+    assert stage.answer("1", INTERIM) is None  # told once
+    assert stage.answer("1", {"status": "ok"}) == Replied("1", {"status": "ok"}, 7)
+
+
+@pytest.mark.parametrize("payload", [{"status": "started"}, {"status": "in_flight"}, ["accepted"]])
+def test_what_is_no_interim_answer_is_the_outcome_of_a_final_request_too(payload: object) -> None:
+    """wire.md 11: chat.send is answered ``started`` or ``in_flight``."""
+    stage = Stage()
+    stage.add("1", final=True)
+    stage.send()
+    assert stage.answer("1", payload) == Replied("1", payload, 7)
+
+
+def test_an_interim_answer_is_the_outcome_of_a_request_that_is_not_final() -> None:
+    stage = Stage()
+    stage.add("1")
+    stage.send()
+    assert stage.answer("1", INTERIM) == Replied("1", INTERIM, 7)
+
+
+def test_a_refusal_is_never_an_interim_answer() -> None:
+    stage = Stage()
+    stage.add("1", final=True)
+    stage.send()
+    assert stage.answer("1", INTERIM, BUSY) == failed("1", REFUSED, error=BUSY, payload=INTERIM)
+
+
+# --- the window -------------------------------------------------------------------------------
+
+
+def test_no_more_than_the_window_leaves_and_the_rest_follows_in_order() -> None:
+    """wire.md 8: past about 256 at once the gateway refuses."""
+    stage = Stage(window=2)
+    for request_id in "12345":
+        stage.add(request_id)
+    assert stage.send() == ["1", "2"]
+    stage.answer("2")
+    assert stage.send() == ["3"]
+    stage.answer("1")
+    stage.answer("3")
+    assert stage.send() == ["4", "5"]
+
+
+def test_a_waiting_requests_deadline_runs() -> None:
+    stage = Stage(window=1)
+    stage.add("1", None)
+    stage.add("2", 5.0)
+    stage.add("3", 6.0)
+    stage.send()
+    assert stage.run(math.nextafter(5.0, 0.0)) == []
+    stage.now = 5.0
+    assert stage.run(0.0) == [failed("2", NOT_SENT, timed_out=True)]
+    stage.answer("1")
+    assert stage.send() == ["3"]
+
+
+# --- cancel -----------------------------------------------------------------------------------
+
+
+def test_a_waiting_request_that_is_cancelled_never_leaves() -> None:
+    stage = Stage(window=1)
+    for request_id in "123":
+        stage.add(request_id)
+    assert stage.cancel("2") is NOT_SENT
+    stage.send()
+    stage.answer("1")
+    assert stage.send() == ["3"]
+    assert stage.run(30.0) == [failed("3", MAY_HAVE, timed_out=True)]
+
+
+def test_a_request_still_in_the_outbox_that_is_cancelled_is_withdrawn_and_gives_its_place() -> None:
+    stage = Stage(window=2)
+    for request_id in "123":
+        stage.add(request_id)
+    assert stage.cancel("1") is NOT_SENT
+    assert stage.send() == ["2", "3"]
+    assert stage.cancel("1") is None
+
+
+def test_a_request_of_which_a_byte_left_may_have_executed() -> None:
+    """G12: half a message counts."""
+    stage = Stage()
+    stage.add("1", size=200_000)
+    assert stage.take() == ["1"]
+    assert stage.cancel("1") is MAY_HAVE
+    assert stage.take() == []
+    assert stage.answer("1") is None
+
+
+def test_what_cannot_be_taken_back_any_more_is_none() -> None:
+    stage = Stage()
+    stage.add("1")
+    stage.add("2", 5.0)
+    stage.send()
+    stage.answer("1")
+    stage.run(5.0)
+    assert [stage.cancel(request_id) for request_id in ("1", "2", "unknown")] == [None] * 3
+
+
+# --- deadlines and what comes after them --------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sent", "delivery"), [(False, NOT_SENT), (True, MAY_HAVE)])
+def test_a_deadline_is_kept_to_the_tick_and_tells_whether_the_request_had_left(
+    sent: bool, delivery: Delivery
+) -> None:
+    """Lessons 20."""
+    stage = Stage()
+    stage.add("1", 30.0, key="k")
+    if sent:
+        stage.send()
+    assert stage.run(math.nextafter(30.0, 0.0)) == []
+    stage.now = 30.0
+    assert stage.run(0.0) == [failed("1", delivery, idempotency_key="k", timed_out=True)]
+    assert stage.send() == []  # withdrawn, or gone before
+    assert stage.run(1000.0) == []
+
+
+def test_a_request_without_a_deadline_waits_for_ever() -> None:
+    stage = Stage()
+    stage.add("1", None)
+    stage.send()
+    assert stage.run(1e9) == []
+    assert stage.answer("1") == Replied("1", None, 7)
+
+
+def test_an_answered_requests_deadline_is_over() -> None:
+    stage = Stage()
+    stage.add("1", 5.0)
+    stage.send()
+    stage.answer("1")
+    assert stage.timers.next() is None
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+def test_an_abandoned_request_keeps_its_place_for_60_s(how: str) -> None:
+    """The gateway is still busy with it."""
+    stage = Stage(window=1)
+    stage.add("1", 5.0)
+    stage.add("2", None)
+    stage.send()
+    if how == "cancel":
+        stage.now = 5.0
+        stage.cancel("1")
+    else:
+        stage.run(5.0)
+    assert AFTERMATH == 60.0
+    stage.run(59.999)
+    assert stage.send() == []
+    stage.now = 65.0
+    assert stage.run(0.0) == []
+    assert stage.send() == ["2"]
+    assert stage.answer("1") is None
+
+
+def test_an_abandoned_request_gives_its_place_when_its_answer_comes() -> None:
+    stage = Stage(window=1)
+    stage.add("1", 5.0, final=True)
+    stage.add("2", None)
+    stage.send()
+    stage.run(5.0)
+    assert stage.answer("1", {"status": "ok"}) is None
+    assert stage.send() == ["2"]
+    assert stage.timers.next() is None
+
+
+# --- the end ----------------------------------------------------------------------------------
+
+
+def test_at_the_end_every_request_gets_its_outcome_oldest_first() -> None:
+    """G7; lessons 21 and 32: at the decision, nobody waits on."""
+    stage = Stage(window=3)
+    for request_id in ("cancelled", "sent", "half", "waiting", "waiting too"):
+        stage.add(request_id, size=200_000 if request_id == "half" else 100, key=request_id)
+    stage.take()
+    stage.take()
+    assert stage.cancel("cancelled") is MAY_HAVE
+    assert stage.requests.end(ENDING) == [
+        failed(request_id, delivery, idempotency_key=request_id, ending=ENDING)
+        for request_id, delivery in (
+            ("sent", MAY_HAVE),
+            ("half", MAY_HAVE),
+            ("waiting", NOT_SENT),
+            ("waiting too", NOT_SENT),
+        )
+    ]
+    assert stage.requests.end(ENDING) == []
+    assert stage.answer("sent") is None
+    assert stage.cancel("waiting") is None
+
+
+def test_a_request_in_the_outbox_at_the_end_was_not_sent() -> None:
+    stage = Stage()
+    stage.add("1")
+    assert stage.requests.end(ENDING) == [failed("1", NOT_SENT, ending=ENDING)]
+
+
+# --- size -------------------------------------------------------------------------------------
+
+
+def test_the_bytes_of_requests_count_until_their_outcome() -> None:
+    """G9."""
+    stage = Stage(window=2)
+    for number, request_id in enumerate("12345"):
+        stage.add(request_id, 5.0 + number, size=10**number)
+    assert stage.requests.bytes == 11_111
+    stage.send()
+    stage.answer("2")
+    assert stage.requests.bytes == 11_101
+    stage.cancel("3")
+    assert stage.requests.bytes == 11_001
+    stage.run(5.0)
+    assert stage.requests.bytes == 11_000
+    stage.requests.end(ENDING)
+    assert stage.requests.bytes == 0
+
+
+# --- against a model ----------------------------------------------------------------------------
+
+SMALL, LARGE = 40_000, 100_000  # so that each chunk is one frame, and LARGE needs two of them
+OPERATIONS = st.one_of(
+    st.tuples(
+        st.just("add"),
+        st.sampled_from([None, 5.0, 30.0, 100.0]),
+        st.sampled_from([SMALL, LARGE]),
+        st.booleans(),
+    ),
+    st.tuples(
+        st.just("answer"),
+        st.integers(0, 15),
+        st.sampled_from([None, INTERIM, {"status": "ok"}]),
+        st.booleans(),
+    ),
+    st.tuples(st.just("cancel"), st.integers(0, 15), st.none(), st.none()),
+    st.tuples(
+        st.just("run"), st.sampled_from([0.0, 1.0, 5.0, 30.0, 59.0, 61.0]), st.none(), st.none()
+    ),
+    st.tuples(st.just("take"), st.integers(1, 3), st.none(), st.none()),
+)
+
+
+class Known:
+    """What the model knows of one request."""
+
+    def __init__(self, request_id: str, deadline: float, size: int, *, final: bool) -> None:
+        self.id = request_id
+        self.deadline = deadline
+        self.size = size
+        self.final = final
+        self.frames = 2 if size == LARGE else 1
+        self.started = False
+        self.interim = False
+        self.settled = False
+        self.gone = False
+        """Without a place in flight, and not waiting for one."""
+
+
+class Model:
+    """The same rules over one list, searched from end to end."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.known: list[Known] = []
+        self.now = 0.0
+
+    @property
+    def in_flight(self) -> list[Known]:
+        return [request for request in self.known if not request.gone][: self.window]
+
+    def is_in_flight(self, request: Known) -> bool:
+        return request in self.in_flight
+
+    def answer(
+        self, request: Known, payload: Any, *, refused: bool
+    ) -> Outcome | RequestAccepted | None:
+        if request.gone or not self.is_in_flight(request):
+            return None
+        if request.final and not refused and payload == INTERIM and not request.settled:
+            told = request.interim
+            request.interim = True
+            return None if told else RequestAccepted(request.id, payload, 7)
+        request.gone = True
+        if request.settled:
+            return None
+        request.settled = True
+        if refused:
+            return failed(request.id, REFUSED, error=BUSY, payload=payload)
+        return Replied(request.id, payload, 7)
+
+    def abandon(self, request: Known) -> Delivery:
+        request.settled = True
+        request.gone = not request.started
+        request.deadline = self.now + 60.0
+        return MAY_HAVE if request.started else NOT_SENT
+
+    def cancel(self, request: Known) -> Delivery | None:
+        return None if request.settled else self.abandon(request)
+
+    def run(self, seconds: float) -> list[RequestFailed]:
+        self.now += seconds
+        outcomes = []
+        while due := [
+            request for request in self.known if not request.gone and request.deadline <= self.now
+        ]:
+            request = min(due, key=lambda request: request.deadline)
+            if request.settled:
+                request.gone = True
+            else:
+                outcomes.append(failed(request.id, self.abandon(request), timed_out=True))
+        return outcomes
+
+    def take(self) -> list[str]:
+        """One frame of the oldest message that has any left: at the wire a place is not needed."""
+        for request in self.known:
+            if request.frames and (request.started or self.is_in_flight(request)):
+                request.frames -= 1
+                first = not request.started
+                request.started = True
+                return [request.id] if first else []
+        return []
+
+    def end(self) -> list[RequestFailed]:
+        return [
+            failed(request.id, MAY_HAVE if request.started else NOT_SENT, ending=ENDING)
+            for request in self.known
+            if not request.settled
+        ]
+
+
+@given(operations=st.lists(OPERATIONS, max_size=50), window=st.integers(1, 4))
+def test_requests_do_what_one_naive_list_does(
+    operations: list[tuple[str, Any, Any, Any]], window: int
+) -> None:
+    """G7: exactly one outcome each, or one cancel; the window is kept, and the order."""
+    stage = Stage(window)
+    model = Model(window)
+    outcomes: dict[str, int] = {}
+
+    def count(outcome: Outcome | RequestAccepted | None) -> None:
+        if isinstance(outcome, Replied | RequestFailed):
+            outcomes[outcome.id] = outcomes.get(outcome.id, 0) + 1
+
+    for operation, number, detail, flag in operations:
+        match operation:
+            case "add":
+                request_id = str(len(model.known))
+                stage.add(request_id, number, size=detail, final=flag)
+                deadline = math.inf if number is None else stage.now + number
+                model.known.append(Known(request_id, deadline, detail, final=flag))
+            case "answer" if number < len(model.known):
+                request = model.known[number]
+                if not request.started and model.is_in_flight(request):
+                    continue  # no gateway answers what it cannot have seen
+                answer = stage.answer(request.id, detail, BUSY if flag else None)
+                assert answer == model.answer(request, detail, refused=flag)
+                count(answer)
+            case "cancel" if number < len(model.known):
+                delivery = stage.cancel(str(number))
+                assert delivery == model.cancel(model.known[number])
+                if delivery is not None:
+                    outcomes[str(number)] = outcomes.get(str(number), 0) + 1
+            case "run":
+                expired = stage.run(number)
+                assert expired == model.run(number)
+                for outcome in expired:
+                    count(outcome)
+            case "take":
+                for _ in range(number):
+                    assert stage.take() == model.take()
+            case _:
+                pass
+        assert sum(known.started and not known.gone for known in model.known) <= window
+        assert stage.requests.bytes == sum(known.size for known in model.known if not known.settled)
+    ended = stage.requests.end(ENDING)
+    assert ended == model.end()
+    for outcome in ended:
+        count(outcome)
+    assert outcomes == {known.id: 1 for known in model.known}
