@@ -31,6 +31,7 @@ from butter_proto.errors import (
     RequestTimeout,
     TransportFault,
 )
+from butter_proto.identity import BACKEND, OPENBUTTER_BROWSER, OPENBUTTER_NODE, VERSION, Identity
 from butter_proto.machine import (
     CHUNK,
     CloseTransport,
@@ -40,21 +41,16 @@ from butter_proto.machine import (
     Stats,
 )
 from butter_proto.reconnect import ROWS, Action, Attempts, Decision, decide
+from butter_proto.secret import Secret
 from butter_proto.settings import (
-    BACKEND,
     DEFAULT,
-    OPENBUTTER_BROWSER,
-    OPENBUTTER_NODE,
-    VERSION,
     Default,
     Dialect,
     Framing,
-    Identity,
     KeepaliveSettings,
     Limits,
     Probe,
     ReconnectSettings,
-    Secret,
     Settings,
     Timeouts,
 )

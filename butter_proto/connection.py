@@ -38,7 +38,8 @@ from butter_proto.handshake import (
 )
 from butter_proto.keepalive import Keepalive, KeepaliveTimer, Verdict
 from butter_proto.requests import PendingRequest, Requests
-from butter_proto.settings import Dialect, Probe, Secret, Settings, redact
+from butter_proto.secret import Secret, redact
+from butter_proto.settings import Dialect, Probe, Settings
 from butter_proto.timers import Timers
 from butter_proto.websocket import Opened, PongReceived, Received, WebSocketLink
 

@@ -37,7 +37,8 @@ from butter_proto.handshake import check_connect_size
 from butter_proto.machine import STATE_AFTER, CloseTransport, Command, OpenTransport, State, Stats
 from butter_proto.reconnect import Action
 from butter_proto.requests import PendingRequest
-from butter_proto.settings import DEFAULT, Default, Framing, Settings, redact
+from butter_proto.secret import redact
+from butter_proto.settings import DEFAULT, Default, Framing, Settings
 from butter_proto.supervisor import Supervisor, pairing_of
 from butter_proto.timers import TICK, Clock
 
@@ -131,7 +132,7 @@ class Connector:
 
     @property
     def retry_at(self) -> float | None:
-        """When the next attempt begins; None unless WAITING."""
+        """When the next attempt begins; None where none is planned."""
         return self._retry_at
 
     @property

@@ -20,7 +20,7 @@ from typing import Any, Final
 import attrs
 
 from butter_proto.errors import Delivery, Ending, GatewayError
-from butter_proto.settings import Secret
+from butter_proto.secret import Secret
 
 
 @attrs.frozen

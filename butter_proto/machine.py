@@ -177,7 +177,7 @@ class Machine(Protocol):
 
     @property
     def retry_at(self) -> float | None:
-        """When the next attempt begins; None unless WAITING."""
+        """When the next attempt begins; None where none is planned."""
 
     @property
     def finished(self) -> bool:

@@ -21,7 +21,8 @@ from typing import Any, Final
 import attrs
 
 from butter_proto.errors import Ending, EndKind, FaultKind
-from butter_proto.settings import BACKEND, ReconnectSettings
+from butter_proto.identity import BACKEND
+from butter_proto.settings import ReconnectSettings
 
 PAIRING_REQUIRED: Final = "PAIRING_REQUIRED"
 _REPAIR_DELAY: Final = 0.25
@@ -232,16 +233,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(*_closed("gateway restart in progress"), Action.RETRY, "The gateway is restarting."),
     Row(*_closed("device removed"), Action.RETRY, "The device's token was rotated or revoked."),
     Row(*_closed("gateway auth changed"), Action.RETRY, "The gateway's token was changed."),
-    Row(
-        *_kind(
-            EndKind.CLOSED_BY_PEER,
-            EndKind.END_OF_STREAM,
-            EndKind.SILENT_PEER,
-            EndKind.PROTOCOL_VIOLATION,
-            EndKind.LIMIT_EXCEEDED,
-        ),
-        Action.RETRY,
-    ),
+    Row("any other ending", lambda _: True, Action.RETRY),
 )
 
 

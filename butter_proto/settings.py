@@ -4,81 +4,30 @@ Rules kept here:
 
 * Settings are frozen and checked when they are made: `InvalidSettings` names field and range.
 * All times are seconds as floats, all sizes are bytes.
-* A secret is a `Secret`: only ``reveal()`` gives its text, every text form is ``***``.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import attrs
 
 from butter_proto.errors import InvalidSettings
+from butter_proto.identity import (
+    BACKEND,
+    CLIENT_IDS,
+    CLIENT_MODES,
+    OPENBUTTER_NODE,
+    ROLES,
+    Identity,
+)
+from butter_proto.secret import Secret, to_secret
 
-VERSION: Final = "0.1.0"
 MIB: Final = 1024 * 1024
 HOUR: Final = 3600.0
 _LONGEST: Final = 30 * 24 * HOUR
-_T = TypeVar("_T")
-
-
-class Secret:
-    """A text that must not be shown. Equal to another `Secret` with the same text."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        if not isinstance(text, str) or not text:
-            raise InvalidSettings("a secret is a non-empty str")
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text itself; keep it out of everything that is shown."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "***"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._text))
-
-    def __reduce__(self) -> str:
-        raise TypeError("a Secret is not pickled")
-
-
-def redact(value: _T, secrets: Iterable[Secret]) -> _T:
-    """Return foreign text or JSON with every known secret replaced by ``***``.
-
-    Walks lists and objects, keys included; other types come back as they are.
-    """
-    texts = sorted({secret.reveal() for secret in secrets}, key=len, reverse=True)
-    root = [value]
-    boxes: list[Any] = [root] if texts else []
-    while boxes:  # no recursion: foreign JSON may be nested as deep as the interpreter's stack
-        box = boxes.pop()
-        for place, item in list(box.items() if isinstance(box, dict) else enumerate(box)):
-            if isinstance(item, str):
-                box[place] = _masked(item, texts)
-            elif isinstance(item, list):
-                box[place] = list(item)
-                boxes.append(box[place])
-            elif isinstance(item, dict):
-                box[place] = {_masked(key, texts): inner for key, inner in item.items()}
-                boxes.append(box[place])
-    return root[0]
-
-
-def _masked(text: Any, texts: list[str]) -> Any:
-    if isinstance(text, str):
-        for secret in texts:
-            text = text.replace(secret, "***")
-    return text
 
 
 def _number(
@@ -108,23 +57,6 @@ def _instance(kind: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
             raise InvalidSettings(f"{attribute.name} must be a {kind.__name__}: {value!r}")
 
     return check
-
-
-def _is_text(value: object) -> bool:
-    """Tell whether this is a non-empty str that UTF-8 can write: connect must never fail on it."""
-    try:
-        return isinstance(value, str) and bool(value.encode())
-    except UnicodeEncodeError:  # a lone surrogate, as os.environ has for a byte that is no UTF-8
-        return False
-
-
-def _secret(value: str | Secret | None) -> Secret | None:
-    if value is None:
-        return None
-    secret = value if isinstance(value, Secret) else Secret(value)
-    if not _is_text(secret.reveal()):
-        raise InvalidSettings("a secret must be text that UTF-8 can write")
-    return secret
 
 
 class Dialect(Enum):
@@ -194,6 +126,7 @@ class KeepaliveSettings:
     misses: int = attrs.field(default=2, validator=_number(1, 1000, whole=True))
     """Misses in a row after which the peer is gone."""
     probe: Probe = attrs.field(default=Probe.AUTO, validator=_instance(Probe))
+    """What a probe is; the gateway answers pings before and after hello (wire.md 6)."""
 
     def __attrs_post_init__(self) -> None:
         if self.timeout > self.interval:
@@ -207,7 +140,9 @@ class ReconnectSettings:
     """Exponential backoff with full jitter: hint + uniform(0, min(cap, base * factor**n))."""
 
     base: float = attrs.field(default=1.0, validator=_number(0.01, HOUR))
+    """The first ceiling; the reference client's first delay (wire.md 12)."""
     factor: float = attrs.field(default=2.0, validator=_number(1.0, 100.0))
+    """What each ending in a row multiplies the ceiling by; the original's doubling."""
     cap: float = attrs.field(default=30.0, validator=_number(0.01, HOUR))
     """The reference client's cap (wire.md 12)."""
     minimum: float = attrs.field(default=0.25, validator=_number(0.001, HOUR))
@@ -248,79 +183,12 @@ class Limits:
     """State changes not yet pulled, above which no new attempt starts."""
 
 
-OPERATOR_SCOPES: Final = ("operator.read", "operator.write")
-
-
-def _names(values: Iterable[str]) -> tuple[str, ...]:
-    names = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else None
-    if names is None or not all(map(_is_text, names)):
-        raise InvalidSettings(f"a list of non-empty names is expected: {values!r}")
-    return names
-
-
-@attrs.frozen
-class Identity:
-    """Who connects: the ``client`` object of the connect request, role, scopes and caps."""
-
-    id: str
-    mode: str
-    version: str = VERSION
-    platform: str = sys.platform
-    role: str = "operator"
-    scopes: tuple[str, ...] = attrs.field(default=OPERATOR_SCOPES, converter=_names)
-    caps: tuple[str, ...] = attrs.field(default=(), converter=_names)
-    display_name: str | None = None
-    device_family: str | None = None
-    instance_id: str | None = None
-
-    def __attrs_post_init__(self) -> None:
-        for name in ("id", "mode", "version", "platform", "role"):
-            if not _is_text(getattr(self, name)):
-                raise InvalidSettings(f"identity.{name} must be a non-empty str")
-        for name in ("display_name", "device_family", "instance_id"):
-            if getattr(self, name) is not None and not _is_text(getattr(self, name)):
-                raise InvalidSettings(f"identity.{name} must be None or a non-empty str")
-
-
-BACKEND: Final = Identity("gateway-client", "backend")
-"""Without a device: keeps its scopes on loopback (wire.md 2)."""
-OPENBUTTER_NODE: Final = Identity(
-    "openbutter", "standalone", "0.1.0", "node", "client", ("gateway:rpc",), ("rpc",)
-)
-"""The original connector under Node."""
-OPENBUTTER_BROWSER: Final = attrs.evolve(OPENBUTTER_NODE, platform="browser", mode="web")
-"""The original connector in a browser."""
-
-CLIENT_IDS: Final = (
-    "webchat-ui",
-    "openclaw-control-ui",
-    "openclaw-browser-copilot",
-    "openclaw-tui",
-    "webchat",
-    "cli",
-    "gateway-client",
-    "openclaw-macos",
-    "openclaw-linux",
-    "openclaw-ios",
-    "openclaw-watchos",
-    "openclaw-android",
-    "node-host",
-    "openclaw-worker",
-    "test",
-    "fingerprint",
-    "openclaw-probe",
-)
-"""The closed enum of ``client.id`` (wire.md 2)."""
-CLIENT_MODES: Final = ("webchat", "cli", "ui", "backend", "node", "worker", "probe", "test")
-"""The closed enum of ``client.mode`` (wire.md 2)."""
-ROLES: Final = ("operator", "node")
-
-
 @attrs.frozen
 class Settings:
     """Everything one connector needs besides its endpoint."""
 
     dialect: Dialect = attrs.field(default=Dialect.GATEWAY_V4, validator=_instance(Dialect))
+    """Which connect request is sent; today's gateway refuses the original one (wire.md 10)."""
     identity: Identity = attrs.field(
         default=attrs.Factory(
             lambda self: BACKEND if self.dialect is Dialect.GATEWAY_V4 else OPENBUTTER_NODE,
@@ -328,18 +196,25 @@ class Settings:
         ),
         validator=_instance(Identity),
     )
-    token: Secret | None = attrs.field(default=None, converter=_secret)
-    password: Secret | None = attrs.field(default=None, converter=_secret)
+    """Who connects; the default keeps its scopes on loopback without a device (wire.md 2)."""
+    token: Secret | None = attrs.field(default=None, converter=to_secret)
+    """The gateway's shared token; goes before one in the URL."""
+    password: Secret | None = attrs.field(default=None, converter=to_secret)
+    """The gateway's shared password, for its password mode (wire.md 5)."""
     json_rpc: bool = attrs.field(default=False, validator=_instance(bool))
     """Requests as JSON-RPC 2.0; connect keeps the ``req`` form."""
     timeouts: Timeouts = attrs.field(factory=Timeouts, validator=_instance(Timeouts))
+    """Limits of the phases of a connection, and of a request."""
     keepalive: KeepaliveSettings = attrs.field(
         factory=KeepaliveSettings, validator=_instance(KeepaliveSettings)
     )
+    """When to probe, and when the peer is gone."""
     reconnect: ReconnectSettings = attrs.field(
         factory=ReconnectSettings, validator=_instance(ReconnectSettings)
     )
+    """How to come back."""
     limits: Limits = attrs.field(factory=Limits, validator=_instance(Limits))
+    """The bounds of the buffers."""
 
     def __attrs_post_init__(self) -> None:
         if self.dialect is Dialect.OPENBUTTER_V1:

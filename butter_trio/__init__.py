@@ -22,15 +22,15 @@ from butter_proto.errors import (
     RequestTimeout,
 )
 from butter_proto.events import EventsMissed, GatewayEvent, Hello
+from butter_proto.identity import Identity
 from butter_proto.machine import State, Stats
+from butter_proto.secret import Secret
 from butter_proto.settings import (
     Dialect,
-    Identity,
     KeepaliveSettings,
     Limits,
     Probe,
     ReconnectSettings,
-    Secret,
     Settings,
     Timeouts,
 )

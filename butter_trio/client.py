@@ -37,7 +37,8 @@ from butter_proto.events import (
     StateEvent,
 )
 from butter_proto.machine import State, Stats
-from butter_proto.settings import DEFAULT, Default, Dialect, Secret, Settings
+from butter_proto.secret import Secret
+from butter_proto.settings import DEFAULT, Default, Dialect, Settings
 from butter_trio.background import background
 from butter_trio.dial import Dial, dial_tcp, open_peer
 from butter_trio.driver import Driver
@@ -144,7 +145,7 @@ class Gateway:
 
     @property
     def retry_at(self) -> float | None:
-        """When the next attempt begins, on trio's clock; None unless WAITING."""
+        """When the next attempt begins, on trio's clock; None where none is planned."""
         return self._machine.retry_at
 
     @property

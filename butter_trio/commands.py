@@ -25,7 +25,9 @@ import trio
 
 from butter_proto.errors import ButterError, ConnectionEnded, InvalidSettings, RequestRefused
 from butter_proto.events import EventsMissed, GatewayEvent
-from butter_proto.settings import VERSION, Dialect, Secret, Settings, redact
+from butter_proto.identity import VERSION
+from butter_proto.secret import Secret, redact
+from butter_proto.settings import Dialect, Settings
 from butter_proto.testing import StandInGateway
 from butter_trio.background import background
 from butter_trio.check import Report, Run, check, keepalive_for

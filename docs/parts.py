@@ -22,7 +22,17 @@ from typing import Any, Final
 
 import attrs
 
-from butter_proto import connection, errors, events, frames, handshake, machine, reconnect, settings
+from butter_proto import (
+    connection,
+    errors,
+    events,
+    frames,
+    handshake,
+    identity,
+    machine,
+    reconnect,
+    settings,
+)
 from butter_proto.testing import admission, hello, server_frames
 
 TOP: Final = Path(__file__).parents[1]
@@ -260,7 +270,7 @@ def frame_lines(*messages: str | bytes) -> str:
 
 def hello_fields() -> str:
     """List what is known after the hello of each dialect."""
-    scopes = settings.OPERATOR_SCOPES
+    scopes = identity.OPERATOR_SCOPES
     full = hello.hello_ok(
         admission.Grant("operator", scopes, "token"),
         events.Policy(settings.Limits().max_message, 50 * settings.MIB, 30.0),
@@ -333,9 +343,9 @@ _SIZES: Final = frozenset({"max_message", "max_pending_bytes", "max_event_bytes"
 _RATIOS: Final = frozenset({"factor"})
 
 
-def settings_table(kind: type) -> str:
+def settings_table(kind: type, file: str = "settings.py") -> str:
     """List the fields of a settings class: name, default, range and unit, sentence."""
-    told = sentences("settings.py")
+    told = sentences(file)
     rows = (
         (
             f"`{field.name}`",
@@ -461,7 +471,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "hello": hello_fields,
     "original-refused": original_refused,
     "settings": partial(settings_table, settings.Settings),
-    "identity": partial(settings_table, settings.Identity),
+    "identity": partial(settings_table, identity.Identity, "identity.py"),
     "timeouts": partial(settings_table, settings.Timeouts),
     "keepalive": partial(settings_table, settings.KeepaliveSettings),
     "probes": partial(enum_table, settings.Probe, "settings.py", ("name", "value", "meaning")),

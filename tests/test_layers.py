@@ -21,6 +21,8 @@ PACKAGES: Final = ("butter_proto", "butter_trio", "butter_threads")
 ORDER: Final = (
     "butter_proto/errors.py",
     "butter_proto/endpoint.py",
+    "butter_proto/secret.py",
+    "butter_proto/identity.py",
     "butter_proto/settings.py",
     "butter_proto/events.py",
     "butter_proto/timers.py",

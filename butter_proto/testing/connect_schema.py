@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from butter_proto.settings import CLIENT_IDS, CLIENT_MODES
+from butter_proto.identity import CLIENT_IDS, CLIENT_MODES
 from butter_proto.testing import schema
 
 _CLIENT: Final = schema.ClosedObject(

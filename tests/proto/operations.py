@@ -9,8 +9,9 @@ Rules kept here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import cycle, islice
 from random import Random
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from tests.proto.gateway_side import Peer, Speech, challenged, upgraded, welcome
 PARAM: Final = "PP-param-PP"
 URL: Final = "ws://gateway.local:18789/"
 BEGIN: Final = 1000.0
+ALL: Final = 1_000_000
+"""More chunks than ever wait."""
 HANDSHAKE: Final = (upgraded, challenged, welcomed)
 _APPLICATION: Final = frozenset({"start", "stop", "request", "cancel", "probe", "reconnect_now"})
 
@@ -128,32 +131,44 @@ def pull_commands(machine: Connector) -> tuple[Command, ...]:
     return tuple(iter(machine.next_command, None))
 
 
-def pull_bytes(machine: Connector, transport_ids: Iterable[int]) -> dict[int, bytes]:
-    sent = {one: b"".join(iter(partial(machine.data_to_send, one), b"")) for one in transport_ids}
-    return {one: data for one, data in sent.items() if data}
+def pull_bytes(
+    machine: Connector, transport_ids: Iterable[int], chunks: int = ALL
+) -> dict[int, bytes]:
+    """Take at most so many chunks for each transport."""
+    sent = {}
+    for transport_id in transport_ids:
+        taken = iter(partial(machine.data_to_send, transport_id), b"")
+        if data := b"".join(islice(taken, chunks)):
+            sent[transport_id] = data
+    return sent
 
 
-def pull(machine: Connector, transport_ids: Collection[int]) -> Told:
-    """Pull everything, as a driver does after each input."""
+def pull(machine: Connector, transport_ids: Collection[int], chunks: int = ALL) -> Told:
+    """Pull everything, as a driver does after each input, or all but some chunks of bytes."""
     commands = pull_commands(machine)
     opened = [command.id for command in commands if isinstance(command, OpenTransport)]
     return Told(
         pull_events(machine),
         commands,
-        pull_bytes(machine, [*transport_ids, *opened]),
+        pull_bytes(machine, [*transport_ids, *opened], chunks),
         machine.next_timeout(),
         machine.state,
     )
 
 
-def replay(inputs: Iterable[Input], settings: Settings) -> list[Step]:
-    """Give these inputs to a new machine, and pull everything after each of them."""
+def replay(
+    inputs: Iterable[Input], settings: Settings, chunks: Sequence[int] = (ALL,)
+) -> list[Step]:
+    """Give these inputs to a new machine, and pull after each of them.
+
+    ``chunks`` are the numbers of chunks that its sockets take, over and over.
+    """
     machine = new_machine(settings)
     opened: list[int] = []
     steps = []
-    for one in inputs:
+    for one, most in zip(inputs, cycle(chunks), strict=False):
         result = one.give(machine)
-        told = pull(machine, opened)
+        told = pull(machine, opened, most)
         opened += [command.id for command in told.commands if isinstance(command, OpenTransport)]
         steps.append(Step(one, result, told))
     return steps
@@ -295,9 +310,7 @@ class World:
     def ended(self, which: int = 0) -> None:
         self.give("receive_data", self._transport(which), b"")
 
-    def say(
-        self, speeches: Iterable[Speech], damage: Damage | None = None, which: int = 0
-    ) -> None:
+    def say(self, speeches: Iterable[Speech], damage: Damage | None = None, which: int = 0) -> None:
         """Let the gateway say all this at once."""
         transport_id = self._transport(which)
         peer = self.peers.get(transport_id) or Peer(self.ids)

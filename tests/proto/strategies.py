@@ -117,8 +117,10 @@ HTTP_ANSWERS: Final = (
     b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\nzz\r\n\r\n",
     b"HTTP/1.1 200 OK\nContent-Length: 3000\n\n" + b"b" * 2100,
     b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n",
-    b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: wrong\r\n\r\n",
+    (
+        b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: wrong\r\n\r\n"
+    ),
     b"HTTP/1.1 101 X\r\nUpgrade: h2c\r\n\r\n",
     b"SSH-2.0-OpenSSH_9.6\r\n",
     b"\r\n\r\n",

@@ -20,7 +20,8 @@ from butter_proto.client import (
 from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import EventsMissed, GatewayEvent, MissReason
 from butter_proto.handshake import read_hello
-from butter_proto.settings import Dialect, Secret
+from butter_proto.secret import Secret
+from butter_proto.settings import Dialect
 
 ENDING = Ending(EndKind.CLOSED_BY_PEER, close_code=1012, close_reason="service restart")
 LATER = Ending(EndKind.END_OF_STREAM)

@@ -22,7 +22,7 @@ from butter_proto import (
 )
 from butter_proto.errors import Delivery, GatewayError
 from butter_proto.events import Policy
-from butter_proto.settings import OPENBUTTER_BROWSER, Identity
+from butter_proto.identity import OPENBUTTER_BROWSER, Identity
 from butter_proto.testing.conditions import Conditions, Dial
 from butter_proto.testing.stand_in import StandInGateway
 from tests.proto.scenario import TOKEN, Scenario, quiet

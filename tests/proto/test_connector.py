@@ -29,7 +29,7 @@ from butter_proto import (
     events,
 )
 from butter_proto.errors import GatewayError
-from butter_proto.settings import Identity
+from butter_proto.identity import Identity
 from butter_proto.testing.conditions import Dial
 from butter_proto.testing.stand_in import StandInGateway
 from tests.proto.scenario import ADDRESS, TOKEN, URL, Scenario

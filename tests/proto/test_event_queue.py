@@ -10,7 +10,8 @@ from butter_proto import events
 from butter_proto.errors import Delivery, Ending, EndKind
 from butter_proto.event_queue import EventQueue
 from butter_proto.events import EventsMissed, GatewayEvent, MissReason
-from butter_proto.settings import Limits, Secret
+from butter_proto.secret import Secret
+from butter_proto.settings import Limits
 
 ENDING = Ending(EndKind.END_OF_STREAM)
 

@@ -38,7 +38,7 @@ from butter_proto.events import (
     StateEvent,
     Stopped,
 )
-from butter_proto.settings import Secret
+from butter_proto.secret import Secret
 
 HIDDEN = "QQ-must-not-be-shown-QQ"
 ENDING = Ending(

@@ -480,7 +480,9 @@ def test_a_hint_in_milliseconds_is_believed_up_to_an_hour(
         ("1", None),
     ],
 )
-def test_a_whole_number_is_an_integer_that_javascript_can_count_to(value: object, number: int | None) -> None:
+def test_a_whole_number_is_an_integer_that_javascript_can_count_to(
+    value: object, number: int | None
+) -> None:
     assert whole_number(value) == number
 
 

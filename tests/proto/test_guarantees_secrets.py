@@ -28,7 +28,7 @@ from tests.proto.gateway_side import (
     refused,
     said,
 )
-from tests.proto.operations import PARAM, Op, Refused, World, op
+from tests.proto.operations import Op, Refused, World, op
 from tests.proto.strategies import passing, requests, roomy_settings, wishes, wrong_requests
 
 SECRETS = (TOKEN, PASSWORD, DEVICE_TOKEN, RECOVERY, SURFACE)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_proto import EndKind, KeepaliveSettings, Probe, Settings, Timeouts, events
+from butter_proto import EndKind, KeepaliveSettings, Probe, Settings, Timeouts
 from butter_proto.machine import CloseTransport
 from butter_proto.timers import TICK
 from tests.proto.gateway_side import TOKEN, said
@@ -117,9 +117,7 @@ def test_g10_a_silent_peer_is_found_gone_at_the_time_that_the_settings_give(
     assert world.machine.last_ending.kind is EndKind.SILENT_PEER
 
 
-@pytest.mark.parametrize(
-    ("phase", "seconds"), [(-1, 2.0), (0, 2.0), (1, 3.0), (2, 4.0)], ids=str
-)
+@pytest.mark.parametrize(("phase", "seconds"), [(-1, 2.0), (0, 2.0), (1, 3.0), (2, 4.0)], ids=str)
 @pytest.mark.parametrize("taking", [True, False])
 def test_g10_every_phase_before_online_has_its_own_limit(
     phase: int, seconds: float, taking: bool

@@ -22,14 +22,8 @@ from butter_proto.handshake import (
     read_hello,
     secrets_of_hello,
 )
-from butter_proto.settings import (
-    BACKEND,
-    OPENBUTTER_BROWSER,
-    OPENBUTTER_NODE,
-    Dialect,
-    Identity,
-    Settings,
-)
+from butter_proto.identity import BACKEND, OPENBUTTER_BROWSER, OPENBUTTER_NODE, Identity
+from butter_proto.settings import Dialect, Settings
 
 V4 = Dialect.GATEWAY_V4
 V1 = Dialect.OPENBUTTER_V1

@@ -84,6 +84,7 @@ class Stage:
         return True
 
     def _act(self, verdict: Verdict) -> None:
+        assert verdict in Verdict
         match verdict:
             case Verdict.GONE:
                 self.gone = self.now
@@ -409,6 +410,16 @@ def test_a_probe_out_of_turn_takes_the_place_of_one_in_turn() -> None:
     assert stage.asked == [10.0, 14.0]
     stage.run(100.0)
     assert stage.gone == 19.0
+
+
+def test_a_probe_in_turn_after_one_out_of_turn_may_be_replaced_again() -> None:
+    stage = Stage()
+    stage.run(3.0)
+    stage.probe_now()
+    stage.hear(4.0)
+    stage.run(12.0)
+    stage.probe_now()
+    assert stage.asked == [3.0, 10.0, 12.0]
 
 
 def test_probes_out_of_turn_leave_the_others_where_they_are() -> None:

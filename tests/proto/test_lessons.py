@@ -19,7 +19,7 @@ from butter_proto import (
     events,
 )
 from butter_proto.errors import GatewayError
-from butter_proto.settings import Identity
+from butter_proto.identity import Identity
 from butter_proto.testing.conditions import Direction
 from butter_proto.testing.network import VirtualNetwork
 from butter_proto.testing.stand_in import StandInGateway

@@ -94,7 +94,7 @@ def test_a_connector_is_in_one_of_six_states() -> None:
 
 def test_every_state_event_leads_to_one_state_and_no_other_event_does() -> None:
     assert set(STATE_AFTER) == {None, *get_args(events.StateEvent)}
-    assert STATE_AFTER == {
+    assert {
         None: State.IDLE,
         events.Connecting: State.CONNECTING,
         events.Online: State.ONLINE,
@@ -102,7 +102,7 @@ def test_every_state_event_leads_to_one_state_and_no_other_event_does() -> None:
         events.Retrying: State.WAITING,
         events.GaveUp: State.BLOCKED,
         events.Stopped: State.STOPPED,
-    }
+    } == STATE_AFTER
 
 
 def test_a_command_opens_or_closes_one_transport_by_its_id() -> None:

@@ -2,166 +2,44 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 import re
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from butter_proto import settings as module
 from butter_proto.errors import InvalidSettings
-from butter_proto.settings import (
+from butter_proto.identity import (
     BACKEND,
     CLIENT_IDS,
     CLIENT_MODES,
-    HOUR,
-    MIB,
-    OPENBUTTER_BROWSER,
     OPENBUTTER_NODE,
-    OPERATOR_SCOPES,
     ROLES,
     VERSION,
+    Identity,
+)
+from butter_proto.secret import Secret
+from butter_proto.settings import (
+    HOUR,
+    MIB,
     Dialect,
     Framing,
-    Identity,
     KeepaliveSettings,
     Limits,
     Probe,
     ReconnectSettings,
-    Secret,
     Settings,
     Timeouts,
-    redact,
 )
 
 PLAIN = "QQ-secret-QQ"
 
-# "*" is left out: the mask itself shows a secret that is made of stars
-secret_texts = st.text(st.characters(codec="utf-8", exclude_characters="*"), min_size=1, max_size=6)
-
-
-def json_around(texts: list[str]) -> st.SearchStrategy[Any]:
-    """Make JSON values whose texts and keys hold the given texts, apart and run together."""
-    pieces = st.lists(st.sampled_from(texts) | st.text(max_size=2), max_size=4).map("".join)
-    return st.recursive(
-        pieces | st.none() | st.booleans() | st.integers() | st.floats(),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(pieces, inner, max_size=4),
-        max_leaves=12,
-    )
-
-
-def identity_with(**changes: Any) -> Identity:
-    return attrs.evolve(BACKEND, **changes)
-
 
 def settings_with(**values: Any) -> Settings:
     return Settings(**values)
-
-
-def texts_in(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list):
-        return [text for item in value for text in texts_in(item)]
-    if isinstance(value, dict):
-        return [text for pair in value.items() for part in pair for text in texts_in(part)]
-    return []
-
-
-# --- Secret -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r:>3}".format, ascii])
-def test_no_text_form_of_a_secret_shows_it(show: Callable[[object], str]) -> None:
-    assert show(Secret(PLAIN)) == "***"
-    assert show([Secret(PLAIN)]).count(PLAIN) == 0
-
-
-def test_only_reveal_gives_the_text() -> None:
-    assert Secret(PLAIN).reveal() == PLAIN
-
-
-def test_secrets_are_equal_by_their_text_and_to_nothing_else() -> None:
-    assert Secret("a") == Secret("a")
-    assert Secret("a") != Secret("b")
-    assert Secret("a") != "a"
-    assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
-    assert hash(Secret("a")) != hash("a")
-
-
-@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_a_secret_leaves_the_process_in_no_pickle(take: Callable[[object], object]) -> None:
-    with pytest.raises(TypeError, match="not pickled"):
-        take(Secret(PLAIN))
-
-
-@pytest.mark.parametrize("text", ["", None, 7, b"QQ-secret-QQ", ["QQ-secret-QQ"]])
-def test_what_is_no_text_is_no_secret_and_is_not_shown(text: Any) -> None:
-    with pytest.raises(InvalidSettings) as caught:
-        Secret(text)
-    assert PLAIN not in str(caught.value)
-
-
-# --- redact -----------------------------------------------------------------------------------
-
-
-@given(data=st.data(), texts=st.lists(secret_texts, min_size=1, max_size=4))
-def test_no_secret_is_left_anywhere_in_a_redacted_value(
-    data: st.DataObject, texts: list[str]
-) -> None:
-    value = data.draw(json_around(texts))
-    redacted = redact(value, map(Secret, texts))
-    shown = texts_in(redacted)
-    assert [(secret, text) for secret in texts for text in shown if secret in text] == []
-
-
-@given(value=json_around(["a", "b"]))
-def test_a_value_without_secrets_comes_back_equal(value: object) -> None:
-    assert redact(value, [Secret("\N{SNOWMAN}\N{COMET}\N{SNOWMAN}")]) == value or "nan" in repr(
-        value
-    )
-    assert redact(value, []) is value
-
-
-@given(value=json_around([PLAIN]))
-def test_redacting_leaves_the_value_itself_as_it_was(value: object) -> None:
-    before = repr(value)
-    redact(value, [Secret(PLAIN)])
-    assert repr(value) == before
-
-
-@pytest.mark.parametrize(
-    ("value", "redacted"),
-    [
-        ("token secret-a was wrong", "token *** was wrong"),
-        ("secret-abc", "***"),
-        (["x", {"secret-a": ["secret-a", 1]}], ["x", {"***": ["***", 1]}]),
-        ({"n": 1, "f": 1.5, "b": True, "z": None}, {"n": 1, "f": 1.5, "b": True, "z": None}),
-        ({1: "secret-a"}, {1: "***"}),
-        (None, None),
-        (7, 7),
-    ],
-)
-def test_a_secret_is_replaced_wherever_it_stands(value: object, redacted: object) -> None:
-    assert redact(value, [Secret("secret-a"), Secret("secret-abc")]) == redacted
-
-
-def test_a_value_nested_deeper_than_the_stack_is_redacted_to_its_core() -> None:
-    depth = 100_000
-    value: Any = PLAIN
-    for level in range(depth):
-        value = [value] if level % 2 else {"k": value}
-    value = redact(value, [Secret(PLAIN)])
-    for _ in range(depth):
-        value = value[0] if isinstance(value, list) else value["k"]
-    assert value == "***"
 
 
 # --- numbers ----------------------------------------------------------------------------------
@@ -294,28 +172,7 @@ def test_a_probe_is_one_of_its_kinds(probe: Any) -> None:
         KeepaliveSettings(probe=probe)
 
 
-# --- identity ---------------------------------------------------------------------------------
-
-
-def test_the_default_identity_keeps_its_scopes_on_loopback() -> None:
-    identity = Settings().identity
-    assert identity is BACKEND
-    assert (identity.id, identity.mode, identity.role) == ("gateway-client", "backend", "operator")
-    assert identity.scopes == OPERATOR_SCOPES == ("operator.read", "operator.write")
-
-
-@pytest.mark.parametrize(
-    ("identity", "platform", "mode"),
-    [(OPENBUTTER_NODE, "node", "standalone"), (OPENBUTTER_BROWSER, "browser", "web")],
-)
-def test_the_originals_identities_are_exactly_what_it_sent(
-    identity: Identity, platform: str, mode: str
-) -> None:
-    assert (identity.platform, identity.mode) == (platform, mode)
-    assert (identity.id, identity.version, identity.role) == ("openbutter", "0.1.0", "client")
-    assert (identity.scopes, identity.caps) == (("gateway:rpc",), ("rpc",))
-    settings = Settings(dialect=Dialect.OPENBUTTER_V1, identity=identity)
-    assert settings.identity is identity
+# --- identities and dialects -------------------------------------------------------------------
 
 
 def test_the_originals_dialect_has_its_own_default_identity() -> None:
@@ -333,7 +190,7 @@ def test_the_originals_dialect_has_its_own_default_identity() -> None:
 def test_todays_gateway_takes_only_what_its_closed_enums_list(
     changes: dict[str, str], words: str
 ) -> None:
-    identity = identity_with(**changes)
+    identity = attrs.evolve(BACKEND, **changes)
     with pytest.raises(InvalidSettings) as caught:
         Settings(identity=identity)
     assert str(caught.value).startswith(words)
@@ -345,40 +202,6 @@ def test_todays_gateway_takes_only_what_its_closed_enums_list(
 def test_every_listed_identity_is_taken(role: str, mode: str) -> None:
     for client_id in CLIENT_IDS:
         Settings(identity=Identity(client_id, mode, role=role))
-
-
-def test_the_closed_enums_are_as_long_as_they_were_measured() -> None:
-    assert (len(set(CLIENT_IDS)), len(set(CLIENT_MODES))) == (17, 8)  # wire.md 2
-
-
-@pytest.mark.parametrize("name", ["id", "mode", "version", "platform", "role"])
-@pytest.mark.parametrize("value", ["", None, 3, "\ud800"])
-def test_an_identity_names_each_of_its_parts(name: str, value: object) -> None:
-    with pytest.raises(InvalidSettings, match=f"identity.{name} must be a non-empty str"):
-        identity_with(**{name: value})
-
-
-@pytest.mark.parametrize("name", ["display_name", "device_family", "instance_id"])
-def test_an_optional_part_of_an_identity_is_absent_or_says_something(name: str) -> None:
-    for good in (None, "Mia's laptop"):
-        assert getattr(identity_with(**{name: good}), name) == good
-    for bad in ("", 3, "\udcff"):
-        with pytest.raises(InvalidSettings, match=f"identity.{name} must be None or a non-empty"):
-            identity_with(**{name: bad})
-
-
-@pytest.mark.parametrize("name", ["scopes", "caps"])
-def test_names_may_come_in_any_iterable(name: str) -> None:
-    for given_names in (["a", "b"], ("a", "b"), iter(["a", "b"]), {"a": 1, "b": 2}):
-        assert getattr(identity_with(**{name: given_names}), name) == ("a", "b")
-    assert getattr(identity_with(**{name: []}), name) == ()
-
-
-@pytest.mark.parametrize("name", ["scopes", "caps"])
-@pytest.mark.parametrize("value", ["operator.read", None, 5, [1], [""], ["a", None], ["\ud800"]])
-def test_one_text_or_a_list_of_anything_else_is_no_list_of_names(name: str, value: object) -> None:
-    with pytest.raises(InvalidSettings, match="a list of non-empty names is expected"):
-        identity_with(**{name: value})
 
 
 # --- all settings together --------------------------------------------------------------------

@@ -10,8 +10,9 @@ import pytest
 import trio
 import trio.testing
 
+from butter_proto.identity import Identity
 from butter_proto.machine import OpenTransport
-from butter_proto.settings import Dialect, Identity, Settings
+from butter_proto.settings import Dialect, Settings
 from butter_proto.testing import StandInGateway
 from butter_trio import Dial, InvalidSettings
 from butter_trio.background import background

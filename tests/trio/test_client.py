@@ -26,8 +26,9 @@ from butter_proto.events import (
     ScopesReduced,
     Stopped,
 )
+from butter_proto.identity import Identity
 from butter_proto.machine import OpenTransport
-from butter_proto.settings import Dialect, Identity, Limits, ReconnectSettings, Settings
+from butter_proto.settings import Dialect, Limits, ReconnectSettings, Settings
 from butter_proto.testing import StandInGateway
 from butter_trio import (
     ConnectTimeout,

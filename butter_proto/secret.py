@@ -1,0 +1,90 @@
+"""A text that must not be shown, and foreign text with such texts taken out (G11).
+
+Rules kept here:
+
+* Only ``reveal()`` gives a secret's text; every text form is ``***``.
+* Redaction takes the longest secret first: one may be part of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from butter_proto.errors import InvalidSettings
+
+_T = TypeVar("_T")
+
+
+class Secret:
+    """A text that must not be shown. Equal to another `Secret` with the same text."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str) or not text:
+            raise InvalidSettings("a secret is a non-empty str")
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself; keep it out of everything that is shown."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled")
+
+
+def redact(value: _T, secrets: Iterable[Secret]) -> _T:
+    """Return foreign text or JSON with every known secret replaced by ``***``.
+
+    Walks lists and objects, keys included; other types come back as they are.
+    """
+    texts = sorted({secret.reveal() for secret in secrets}, key=len, reverse=True)
+    root = [value]
+    boxes: list[Any] = [root] if texts else []
+    while boxes:  # no recursion: foreign JSON may be nested as deep as the interpreter's stack
+        box = boxes.pop()
+        for place, item in list(box.items() if isinstance(box, dict) else enumerate(box)):
+            if isinstance(item, str):
+                box[place] = _masked(item, texts)
+            elif isinstance(item, list):
+                box[place] = list(item)
+                boxes.append(box[place])
+            elif isinstance(item, dict):
+                box[place] = {_masked(key, texts): inner for key, inner in item.items()}
+                boxes.append(box[place])
+    return root[0]
+
+
+def _masked(text: Any, texts: list[str]) -> Any:
+    if isinstance(text, str):
+        for secret in texts:
+            text = text.replace(secret, "***")
+    return text
+
+
+def is_text(value: object) -> bool:
+    """Tell whether this is a non-empty str that UTF-8 can write: connect must never fail on it."""
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:  # a lone surrogate, as os.environ has for a byte that is no UTF-8
+        return False
+
+
+def to_secret(value: str | Secret | None) -> Secret | None:
+    """Convert what a caller gives as a secret. Raises `InvalidSettings`."""
+    if value is None:
+        return None
+    secret = value if isinstance(value, Secret) else Secret(value)
+    if not is_text(secret.reveal()):
+        raise InvalidSettings("a secret must be text that UTF-8 can write")
+    return secret
