@@ -1,0 +1,1 @@
+"""Tests against a real gateway process: ``pytest -m live tests/live``."""

@@ -1,0 +1,183 @@
+"""The real gateway goes away in three ways and comes back, while requests never stop.
+
+Each is watched by a connector with the default backoff, which carries the requests, and by
+newcomers that knock as fast as the hints allow, so that they meet every phase of an end and a
+start (wire.md 7).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+import pytest
+import trio
+
+from butter_proto.events import Offline, Online
+from butter_trio import Ending, Gateway, NotOnline, ReconnectSettings, RequestFailed, Settings
+
+from .real_gateway import RealGateway
+from .scenario import connected, scenario, timeline
+
+pytestmark = pytest.mark.live
+
+CALLERS: Final = 8
+IMPATIENT: Final = Settings(
+    reconnect=ReconnectSettings(base=0.1, factor=1.0, cap=0.1, minimum=0.05)
+)
+NEWCOMERS: Final = 6
+"""Enough to meet the 503, with which the upgrade is answered only for a moment."""
+
+
+@attrs.frozen
+class Restart:
+    """One way to go and come back, and what it must look like from here."""
+
+    act: Callable[[RealGateway], None]
+    endings: frozenset[str]
+    """How the connection that was online ends: one of these."""
+    hinted: bool
+    """Whether the gateway says before when it will be back."""
+    phases: frozenset[str]
+    """What newcomers meet before they are online."""
+
+
+def kill(gateway: RealGateway) -> None:
+    gateway.kill()
+    gateway.start()
+
+
+def terminate(gateway: RealGateway) -> None:
+    gateway.terminate()
+    assert gateway.wait_exit(30.0) == 0
+    gateway.start()
+
+
+STARTING: Final = frozenset({"connection refused", "startup-sidecars"})
+RESTARTS: Final = {
+    "SIGKILL": Restart(
+        kill, frozenset({"the stream ended", "connection reset"}), hinted=False, phases=STARTING
+    ),
+    "SIGTERM": Restart(
+        terminate, frozenset({"close 1012"}), hinted=False, phases=STARTING | {"HTTP 503"}
+    ),
+    "SIGUSR2": Restart(
+        RealGateway.restart_in_process,
+        frozenset({"close 1012"}),
+        hinted=True,
+        phases=STARTING | {"HTTP 503"},
+    ),
+}
+
+
+def phase_of(ending: Ending) -> str:
+    """Name what an attempt met, in the words of `Restart`."""
+    if ending.http_status is not None:
+        return f"HTTP {ending.http_status}"
+    if ending.close_code is not None:
+        return f"close {ending.close_code}"
+    if ending.fault is not None:
+        return ending.fault.kind.value
+    if ending.error is not None:
+        return ending.error.detail_reason or str(ending.error)
+    return ending.kind.value
+
+
+class Load:
+    """Callers that ask one request after another, none with a deadline that could hide a loss."""
+
+    def __init__(self, client: Gateway) -> None:
+        self._client = client
+        self._enough = False
+        self.asked = 0
+        self.outcomes: Counter[str] = Counter()
+
+    def stop(self) -> None:
+        """Let each caller end after its outcome."""
+        self._enough = True
+
+    async def call(self) -> None:
+        while not self._enough:
+            self.asked += 1
+            try:
+                await self._client.request("health", timeout=None)
+            except NotOnline:
+                self.outcomes["not accepted"] += 1
+                await trio.sleep(0.05)
+            except RequestFailed as failure:
+                self.outcomes[failure.delivery.value] += 1
+            else:
+                self.outcomes["replied"] += 1
+
+
+@pytest.mark.parametrize("name", RESTARTS)
+@scenario(150)
+async def test_a_restart_ends_online_again_with_an_outcome_for_every_request(
+    gateway: RealGateway, name: str, record_property: Any
+) -> None:
+    restart = RESTARTS[name]
+    phases: Counter[str] = Counter()
+
+    def record(what: str) -> None:
+        record_property(f"{name} to {what}, s", f"{trio.current_time() - began:.2f}")
+
+    async def act() -> None:
+        await trio.to_thread.run_sync(restart.act, gateway)
+        await trio.to_thread.run_sync(gateway.wait_ready)
+        record("the gateway's ready")
+
+    async def knock() -> None:
+        """Connect anew, again and again, until that took more than one attempt."""
+        met: list[str] = []
+        while not met:
+            async with (
+                connected(gateway, IMPATIENT, wait=False) as client,
+                timeline(client) as watched,
+            ):
+                await watched.until(Online)
+                watched.assert_hints_honoured()
+                met = [phase_of(retry.ending) for retry in watched.retries]
+            await trio.sleep(0.05)
+        if not phases:
+            record("a newcomer online")
+        phases.update(met)
+
+    async with connected(gateway) as client, timeline(client) as watched:
+        load = Load(client)
+        async with trio.open_nursery() as callers:
+            for _ in range(CALLERS):
+                callers.start_soon(load.call)
+            await trio.sleep(0.5)
+            replied_before = load.outcomes["replied"]
+
+            began = trio.current_time()
+            async with trio.open_nursery() as newcomers:
+                newcomers.start_soon(act)
+                for _ in range(NEWCOMERS):
+                    newcomers.start_soon(knock)
+                _, offline = await watched.until(Offline)
+                _, online = await watched.until(Online)
+                record("online with the default backoff")
+            await trio.sleep(0.5)
+            load.stop()
+            await trio.sleep(1.0)
+            without_outcome = load.asked - load.outcomes.total()
+            callers.cancel_scope.cancel()
+
+    assert phase_of(offline.ending) in restart.endings
+    assert (offline.ending.retry_after is not None) == restart.hinted
+    assert online.resync
+    assert online.boot_changed
+    watched.assert_hints_honoured()
+    assert restart.phases <= set(phases)
+    record_property(f"{name}: newcomers met", dict(phases))
+
+    assert without_outcome == 0
+    assert replied_before > 0
+    assert load.outcomes["replied"] > replied_before
+    if name == "SIGKILL":
+        assert 0 < load.outcomes["may have executed"] <= CALLERS
+    assert client.stats.disconnects == 1
+    record_property(f"{name}: outcomes", dict(load.outcomes))
