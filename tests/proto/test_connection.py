@@ -439,6 +439,23 @@ def test_a_probe_asked_for_by_the_application_goes_out_at_once() -> None:
     scenario.machine.probe(scenario.now)
 
 
+@pytest.mark.parametrize("probe", [Probe.PING, Probe.HEALTH])
+def test_a_long_upload_without_an_inbound_byte_is_no_silence(probe: Probe) -> None:
+    """Chunks that the socket takes are progress, though a health probe waits behind them all."""
+    scenario = Scenario(
+        quiet(probe=probe),
+        gateway=StandInGateway(token=TOKEN, ping_interval=1e6, policy=Policy(10**8, None, 600.0)),
+        conditions=Conditions(latency_up=0.25, latency_down=0.25),
+    )
+    scenario.online()
+    began = scenario.now
+    request_id = scenario.request("echo", "x" * 15_000_000, timeout=None)
+    scenario.network.run_until(lambda: scenario.outcome(request_id) is not None, 300.0)
+    assert scenario.now - began > 50.0
+    assert isinstance(scenario.outcome(request_id), events.Replied)
+    assert scenario.machine.stats.misses == 0
+
+
 def test_without_probes_the_tick_watchdog_finds_a_silent_peer() -> None:
     scenario = Scenario(quiet(probe=Probe.NONE))
     scenario.online()
