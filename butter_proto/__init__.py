@@ -60,9 +60,12 @@ __version__ = VERSION
 __all__ = [
     "BACKEND",
     "CHUNK",
+    "CLIENT_IDS",
+    "CLIENT_MODES",
     "DEFAULT",
     "OPENBUTTER_BROWSER",
     "OPENBUTTER_NODE",
+    "ROLES",
     "ROWS",
     "VERSION",
     "Action",

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from butter_proto import errors, events
+from butter_proto.settings import Limits
 
 STATE_LIMIT: Final = 1000
 """State events, or notices, kept for one reader; above it the oldest go."""
@@ -78,15 +79,19 @@ class Subscription(Generic[_T]):
 class EventSubscription(Subscription[events.GatewayEvent | events.EventsMissed]):
     """Gateway events of some names (of all, where none is given), at most ``limit`` waiting.
 
+    Their size is bounded too (``max_bytes``). A loss told to all counts events of any name.
+
     Raises `InvalidSettings` for a limit under 1.
     """
 
-    def __init__(self, names: frozenset[str], limit: int, wake: Wake) -> None:
+    def __init__(self, names: frozenset[str], limit: int, wake: Wake, max_bytes: int) -> None:
         if limit < 1:
             raise errors.InvalidSettings(f"limit must be at least 1: {limit!r}")
         super().__init__(wake)
         self._names = names
         self._limit = limit
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._losing = False
 
     def offer(self, item: events.GatewayEvent | events.EventsMissed) -> None:
@@ -94,12 +99,22 @@ class EventSubscription(Subscription[events.GatewayEvent | events.EventsMissed])
         if self.closed or self._filtered(item):
             return
         queue = self._queue
-        if self._losing and 2 * len(queue) > self._limit:
+        if self._losing and (2 * len(queue) > self._limit or 2 * self._bytes > self._max_bytes):
             queue[-1] = _lost(queue[-1], item)  # while losing, the last item tells the loss
             return
-        self._losing = len(queue) >= self._limit
-        queue.append(_lost(None, item) if self._losing else item)
+        self._losing = len(queue) >= self._limit or self._bytes >= self._max_bytes
+        if self._losing:
+            item = _lost(None, item)
+        queue.append(item)
+        self._bytes += _size(item)
         self._wake()
+
+    def take(self) -> events.GatewayEvent | events.EventsMissed | None:
+        """Take the oldest item, or None."""
+        item = super().take()
+        if item is not None:
+            self._bytes -= _size(item)
+        return item
 
     def _filtered(self, item: events.GatewayEvent | events.EventsMissed) -> bool:
         return (
@@ -107,6 +122,10 @@ class EventSubscription(Subscription[events.GatewayEvent | events.EventsMissed])
             and isinstance(item, events.GatewayEvent)
             and item.name not in self._names
         )
+
+
+def _size(item: events.GatewayEvent | events.EventsMissed) -> int:
+    return item.size if isinstance(item, events.GatewayEvent) else 0
 
 
 def _lost(before: object, item: events.GatewayEvent | events.EventsMissed) -> events.EventsMissed:
@@ -146,7 +165,8 @@ _STANDING: Final = (events.ScopesReduced, events.PairingRequired)
 class Client:
     """Routes a machine's events to those who wait for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_event_bytes: int = Limits().max_event_bytes) -> None:
+        self._max_event_bytes = max_event_bytes
         self._waiters: dict[str, Waiter] = {}
         self._events: dict[EventSubscription, None] = {}
         self._states: dict[StateSubscription, None] = {}
@@ -177,6 +197,9 @@ class Client:
     def connect_timeout(self, seconds: float) -> errors.ConnectTimeout:
         """Make the exception for a wait that took too long."""
         ending = self.last_ending
+        if self.online:
+            text = f"online, but on_online has not finished after {seconds:g} s"
+            return errors.ConnectTimeout(text, ending)
         why = f": {ending}" if ending is not None else ""
         return errors.ConnectTimeout(f"not online after {seconds:g} s{why}", ending)
 
@@ -190,10 +213,12 @@ class Client:
 
     def subscribe(self, names: tuple[str, ...], limit: int, wake: Wake) -> EventSubscription:
         """Subscribe to gateway events from now on."""
-        subscription = EventSubscription(frozenset(names), limit, wake)
-        self._events[subscription] = None
-        if isinstance(self._last_state, events.Stopped):
-            subscription.close(None)
+        subscription = EventSubscription(frozenset(names), limit, wake, self._max_event_bytes)
+        if isinstance(self._last_state, events.GaveUp | events.Stopped):
+            gave_up = self.failure if isinstance(self._last_state, events.GaveUp) else None
+            subscription.close(gave_up)
+        else:
+            self._events[subscription] = None
         return subscription
 
     def watch(self, wake: Wake) -> StateSubscription:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from itertools import islice
 from typing import Any, Final
 
 import attrs
@@ -25,25 +26,26 @@ from butter_proto.errors import (
     Delivery,
     Ending,
     EndKind,
-    GatewayError,
     MessageTooLarge,
     TransportFault,
 )
 from butter_proto.event_queue import EventQueue
 from butter_proto.handshake import (
+    BEFORE_HELLO_MAX,
     connect_params,
     read_challenge,
     read_hello,
     secrets_of_hello,
 )
 from butter_proto.keepalive import Keepalive, KeepaliveTimer, Verdict
+from butter_proto.redaction import Redaction
 from butter_proto.requests import PendingRequest, Requests
-from butter_proto.secret import Secret, redact
 from butter_proto.settings import Dialect, Probe, Settings
 from butter_proto.timers import Timers
 from butter_proto.websocket import Opened, PongReceived, Received, WebSocketLink
 
 _NORMAL: Final = 1000
+_SHORT: Final = 200
 _BAD_DATA: Final = 1007
 _REFUSAL_BODY_TIME: Final = 1.0
 """Seconds to wait for the body of a refused upgrade."""
@@ -105,9 +107,9 @@ class Connection:
         self._probe_key: str | bytes | None = None
         self._expected_seq: int | None = None
         self._retry_after: tuple[float, float] | None = None
-        self.secrets = around.settings.secrets
+        self.redaction = Redaction(around.settings.secrets)
         if previous is not None:
-            self._add_secrets(previous)
+            self.redaction.add(secrets_of_hello(previous.payload))
         self.phase = Phase.OPENING
         self.ending: Ending | None = None
         """Why it is over, as it may be told."""
@@ -271,7 +273,7 @@ class Connection:
             case frames.EventFrame(name=frames.EVENT_CHALLENGE) if self.phase is Phase.CHALLENGE:
                 self._on_challenge(frame.payload)
             case frames.Response(id=self._connect_id) if self.phase is Phase.HELLO:
-                self._on_connect_answer(frame)
+                self._on_connect_answer(frame, message.size)
             case frames.Response() if self.phase is Phase.ONLINE:
                 self._on_response(frame, message.size)
             case frames.Pong():
@@ -290,9 +292,11 @@ class Connection:
         self._link.outbox.text(request)
         self._enter(Phase.HELLO, self._settings.timeouts.hello)
 
-    def _on_connect_answer(self, answer: frames.Response) -> None:
+    def _on_connect_answer(self, answer: frames.Response, size: int) -> None:
         if answer.error is not None:
             error = answer.error
+            if size > BEFORE_HELLO_MAX:
+                error = attrs.evolve(error, details=_abridged(error.details))
             ending = Ending(EndKind.CONNECT_REFUSED, error=error, retry_after=error.retry_after)
             self._end(ending, linger=False)
             return
@@ -301,7 +305,7 @@ class Connection:
             self._end(Ending(EndKind.HELLO_INVALID), linger=False)
             return
         self.hello = hello
-        self._add_secrets(hello)
+        self.redaction.add(secrets_of_hello(hello.payload))
         self._keepalive = Keepalive(
             self._settings.keepalive, hello.policy.tick_interval, self._timers, self._now
         )
@@ -316,10 +320,11 @@ class Connection:
         before = self._previous.boot_id if self._previous is not None else None
         known = before is not None and hello.boot_id is not None
         resync, boot_changed = self._previous is not None, known and hello.boot_id != before
-        self._queue.put(events.Online(hello, resync, boot_changed))
+        told = self.redaction.hello(hello)
+        self._queue.put(events.Online(told, resync, boot_changed))
         requested = self._settings.identity.scopes
         if hello.scopes is not None and not set(requested) <= set(hello.scopes):
-            self._queue.put_notice(events.ScopesReduced(requested, hello.scopes))
+            self._queue.put_notice(events.ScopesReduced(requested, told.scopes or ()))
 
     def _on_event(self, frame: frames.EventFrame, size: int) -> None:
         self.events += 1
@@ -332,7 +337,8 @@ class Connection:
             hint = frames.seconds_from_ms(frame.payload.get("restartExpectedMs"))
             if hint is not None:
                 self._retry_after = (self._now, hint)
-        event = events.GatewayEvent(frame.name, frame.payload, frame.seq, frame.state_version, size)
+        name = self.redaction.name(frame.name)
+        event = events.GatewayEvent(name, frame.payload, frame.seq, frame.state_version, size)
         self._queue.put_gateway_event(event, missed)
 
     def _on_response(self, response: frames.Response, size: int) -> None:
@@ -340,24 +346,12 @@ class Connection:
             self._on_probe_answered()
             return
         if response.error is not None:
-            response = attrs.evolve(response, error=self._redacted(response.error))
+            response = attrs.evolve(response, error=self.redaction.error(response.error))
         outcome = self._requests.on_response(response, size)
         if outcome is None:
             self.ignored += 1
         else:
             self._queue.put(outcome)
-
-    def _add_secrets(self, hello: events.Hello) -> None:
-        issued = (Secret(text) for text in secrets_of_hello(hello.payload))
-        self.secrets = (*self.secrets, *issued)
-
-    def _redacted(self, error: GatewayError) -> GatewayError:
-        return attrs.evolve(
-            error,
-            code=redact(error.code, self.secrets),
-            message=redact(error.message, self.secrets),
-            details=redact(error.details, self.secrets),
-        )
 
     # --- keepalive --------------------------------------------------------------------------
 
@@ -408,7 +402,7 @@ class Connection:
             transport_opened=self._opened,
             retry_after=self._hint(ending),
         )
-        self.ending = self._redacted_ending(self.cause)
+        self.ending = self.redaction.ending(self.cause)
         for outcome in self._requests.end(self.ending):
             self._queue.put(outcome)
         if online:
@@ -424,29 +418,24 @@ class Connection:
         self.phase = Phase.CLOSED
         self._timers.stop_all()
 
-    def _redacted_ending(self, ending: Ending) -> Ending:
-        body = ending.http_body
-        texts = {secret.reveal().encode(errors="surrogatepass") for secret in self.secrets}
-        for text in sorted(texts, key=len, reverse=True):  # one may be part of another
-            body = body.replace(text, b"***")
-        fault = ending.fault
-        if fault is not None:
-            fault = attrs.evolve(fault, text=redact(fault.text, self.secrets))
-        return attrs.evolve(
-            ending,
-            text=redact(ending.text, self.secrets),
-            error=None if ending.error is None else self._redacted(ending.error),
-            fault=fault,
-            close_reason=redact(ending.close_reason, self.secrets),
-            http_body=body,
-        )
-
     def _hint(self, ending: Ending) -> float | None:
         """Return the peer's hint, counted from now; a shutdown's counts from its arrival."""
         if self._retry_after is None:
             return ending.retry_after
         told_at, hint = self._retry_after
         return max(0.0, told_at + hint - self._now, ending.retry_after or 0.0)
+
+
+def _abridged(details: object) -> dict[str, Any] | None:
+    """Keep what is short of the details of a huge refusal: endings are kept for long."""
+    if not isinstance(details, dict):
+        return None
+    short = (
+        (key, value)
+        for key, value in details.items()
+        if value is None or (isinstance(value, str | int | float) and len(str(value)) <= _SHORT)
+    )
+    return dict(islice(short, _SHORT))
 
 
 _TOO_LATE: Final = {

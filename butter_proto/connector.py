@@ -37,7 +37,6 @@ from butter_proto.handshake import check_connect_size
 from butter_proto.machine import STATE_AFTER, CloseTransport, Command, OpenTransport, State, Stats
 from butter_proto.reconnect import Action
 from butter_proto.requests import PendingRequest
-from butter_proto.secret import redact
 from butter_proto.settings import DEFAULT, Default, Framing, Settings
 from butter_proto.supervisor import Supervisor, pairing_of
 from butter_proto.timers import TICK, Clock
@@ -47,6 +46,11 @@ _HELD_BACK: Final = 1.0
 _WORTH_TELLING: Final = 1.0
 """Seconds of lateness above which `ClockLate` is told."""
 _LONGEST_TIMEOUT: Final = 30 * 24 * 3600.0
+
+
+def _is_duration(seconds: object) -> bool:
+    right_type = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return right_type and 0 < seconds <= _LONGEST_TIMEOUT  # type: ignore[operator]
 
 
 class _RequestIds:
@@ -155,7 +159,7 @@ class Connector:
     def start(self, now: float) -> None:
         """Begin the first attempt. Raises `LocalProtocolError` when called twice."""
         if self.state is not State.IDLE or self._stopping:
-            raise LocalProtocolError("start was called before")
+            raise LocalProtocolError("start or stop was called before")
         self._attempt(self._clock.advance(now))
 
     def stop(self, now: float, *, abort: bool = False) -> None:
@@ -196,7 +200,7 @@ class Connector:
         if connection is None or connection.phase is not Phase.ONLINE:
             raise NotOnline(f"{method} was not sent: not connected to {self._endpoint}")
         seconds = self._settings.timeouts.request if isinstance(timeout, Default) else timeout
-        if seconds is not None and not 0 < seconds <= _LONGEST_TIMEOUT:
+        if seconds is not None and not _is_duration(seconds):
             raise InvalidParams(f"timeout must be in 0..{_LONGEST_TIMEOUT:g} seconds, or None")
         limits = self._settings.limits
         if self._queue.pending >= limits.max_pending:
@@ -237,15 +241,22 @@ class Connector:
             self._current.probe(now)
 
     def reconnect_now(self, now: float) -> None:
-        """End a backoff, or leave BLOCKED; never sooner than a rate limit allows."""
+        """End a backoff, or leave BLOCKED; never sooner than a rate limit allows.
+
+        While an attempt is under way, or online, it does nothing.
+        """
         now = self._clock.advance(now)
         state = self.state
-        if not self._stopping and state in (State.WAITING, State.BLOCKED):
-            if state is State.BLOCKED:
-                self._supervisor.start_over()
-            self._retry_at = self._supervisor.earliest(now)
-            if self._retry_at <= now:
-                self._attempt(now)
+        if self._stopping or state not in (State.WAITING, State.BLOCKED):
+            return
+        if state is State.BLOCKED:
+            self._supervisor.start_over()
+        self._retry_at = self._supervisor.earliest(now)
+        if self._retry_at <= now:
+            self._attempt(now)
+        elif state is State.BLOCKED and self._last_ending is not None:
+            attempt = self._supervisor.next_attempt
+            self._queue.put(events.Retrying(self._last_ending, attempt, self._retry_at - now))
 
     # --- transport inputs -------------------------------------------------------------------
 
@@ -353,7 +364,8 @@ class Connector:
     def _settle(self, transport_id: int, connection: Connection) -> None:
         """Draw the consequences of what an input did to a connection."""
         if connection is self._current:
-            if connection.hello is not None and connection is not self._greeted:
+            online = connection.online_since is not None
+            if online and connection is not self._greeted:
                 self._greeted = connection
                 self._supervisor.on_online()
                 self._hello = connection.hello
@@ -375,7 +387,7 @@ class Connector:
         if self._supervisor.is_new_pairing(cause):
             self._queue.put_notice(pairing_of(ending))
         if decision.action is Action.STOP:
-            self._queue.put(events.GaveUp(ending, redact(decision.advice, connection.secrets)))
+            self._queue.put(events.GaveUp(ending, connection.redaction.text(decision.advice)))
         else:
             self._retry_at = now + decision.delay
             attempt = self._supervisor.next_attempt

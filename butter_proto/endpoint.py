@@ -25,6 +25,7 @@ _CGNAT = ipaddress.ip_network("100.64.0.0/10")
 _PRIVATE_SUFFIXES = (".local", ".ts.net")
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAX_HOST = 253
+_MAX_TARGET = 8192
 _AUTHORITY = re.compile(r"(\[[^][]*:[^][]*\]|[^][:]*)(:[^][:]*)?")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
 _QUERY_OR_FRAGMENT = re.compile(r"[?#]")
@@ -48,6 +49,10 @@ class Endpoint:
     port: int
     tls: bool
     target: str = attrs.field(default="/", repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.target) > _MAX_TARGET:
+            raise InvalidSettings(f"a URL's path and query have at most {_MAX_TARGET} characters")
 
     @property
     def host_header(self) -> str:

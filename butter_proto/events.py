@@ -5,7 +5,8 @@ Rules kept here:
 * Every event is frozen and says what is now true; none asks for an answer.
 * Only the events of `StateEvent` change the connector's state, in the order of `FOLLOWERS`:
   ``(Connecting [Online Offline] (Retrying | GaveUp))* Stopped``, where ``Stopped`` may cut the row
-  anywhere (an ``Offline`` still closes an ``Online``).
+  anywhere (an ``Offline`` still closes an ``Online``), and ``reconnect_now`` after a ``GaveUp`` is
+  told as ``Retrying`` where a rate limit still holds.
 * Reprs show names, ids, seq and sizes, never params, payloads or bodies (G11).
 
 The hot ones are built positionally.
@@ -115,7 +116,7 @@ FOLLOWERS: Final[Mapping[type[StateEvent] | None, tuple[type[StateEvent], ...]]]
     Online: (Offline,),
     Offline: (Retrying, GaveUp, Stopped),
     Retrying: (Connecting, Stopped),
-    GaveUp: (Connecting, Stopped),
+    GaveUp: (Connecting, Retrying, Stopped),
     Stopped: (),
 }
 """Which state event may follow which; None stands for the beginning."""

@@ -4,8 +4,8 @@ Rules kept here:
 
 * Foreign text becomes a typed frame here or nowhere: `InvalidFrame` for what is no JSON object,
   None for an object that is no frame we know (newer gateways may send some; they are skipped).
-* Numbers that are not finite are refused both ways; integers and nesting are bounded by
-  CPython's own limits. Duplicate keys: the last one counts. Lone surrogates are kept.
+* Numbers that are not finite are refused both ways; integers are bounded by CPython's own limit,
+  nesting by `DEEPEST`. Duplicate keys: the last one counts. Lone surrogates are kept.
 * Unknown keys are normal.
 
 JSON-RPC 2.0 is the original connector's second form of requests, responses and notifications.
@@ -29,6 +29,11 @@ EVENT_TICK: Final = "tick"
 EVENT_SHUTDOWN: Final = "shutdown"
 IDEMPOTENCY_KEY: Final = "idempotencyKey"
 STATUS_ACCEPTED: Final = "accepted"
+DEEPEST: Final = 200
+"""The deepest nesting of a message. CPython's own limit depends on the caller's stack."""
+_TOO_DEEP: Final = f"nested deeper than {DEEPEST}"
+_LONGEST_CODE: Final = 200
+_LONGEST_MESSAGE: Final = 2000
 _LARGEST_INTEGER: Final = 2**53 - 1
 """JavaScript's Number.MAX_SAFE_INTEGER; sums of larger ones could not even be written."""
 
@@ -91,8 +96,12 @@ def decode(text: str | bytes, *, json_rpc: bool = False) -> Frame | None:
         # json.loads would guess UTF-16 and let surrogates pass in bytes, but not in a str
         text = text if isinstance(text, str) else str(text, "utf-8")
         message = json.loads(text, parse_constant=_not_finite, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InvalidFrame(_TOO_DEEP) from None
+    except ValueError as error:
         raise InvalidFrame(f"no JSON: {type(error).__name__}") from None
+    if text.count("[") + text.count("{") > DEEPEST and _is_too_deep(message):
+        raise InvalidFrame(_TOO_DEEP)
     if not isinstance(message, dict):
         raise InvalidFrame(f"a {type(message).__name__}, not an object")
     kind = message.get("type")
@@ -105,6 +114,20 @@ def decode(text: str | bytes, *, json_rpc: bool = False) -> Frame | None:
     if json_rpc and message.get("jsonrpc") == "2.0":
         return _json_rpc(message)
     return None
+
+
+def _is_too_deep(value: object) -> bool:
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for box in level
+            for inner in (box.values() if isinstance(box, dict) else box)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def seconds_from_ms(value: object) -> float | None:
@@ -157,8 +180,8 @@ def _gateway_error(error: object) -> GatewayError:
         return GatewayError("UNKNOWN", "the gateway refused without an error object")
     retryable = error.get("retryable")
     return GatewayError(
-        text_or_none(error.get("code")) or "UNKNOWN",
-        text_or_none(error.get("message")) or "no message",
+        (text_or_none(error.get("code")) or "UNKNOWN")[:_LONGEST_CODE],
+        (text_or_none(error.get("message")) or "no message")[:_LONGEST_MESSAGE],
         error.get("details"),
         retryable if isinstance(retryable, bool) else None,
         seconds_from_ms(error.get("retryAfterMs")),

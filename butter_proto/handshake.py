@@ -11,6 +11,7 @@ Rules kept here:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 import attrs
@@ -27,6 +28,8 @@ DEFAULT_MAX_PAYLOAD: Final = 25 * MIB
 DEFAULT_TICK_INTERVAL: Final = 30.0
 """Where hello tells no believable ``policy.tickIntervalMs`` (wire.md 3), in seconds."""
 _ID_ROOM: Final = 1024
+_MOST_SECRETS: Final = 32
+_LONGEST_SECRET: Final = 4096
 _BELIEVABLE_TICKS: Final = (1000, 600_000)
 
 
@@ -148,9 +151,13 @@ def _names(value: object) -> tuple[str, ...]:
 
 
 def secrets_of_hello(payload: object) -> list[str]:
-    """Return the texts in a hello that must not be shown (wire.md 3)."""
+    """Return the texts in a hello that must not be shown (wire.md 3).
+
+    Bounded in number and length, since every text that is told is searched for them.
+    """
     fields = _object(payload)
     auth = _object(fields.get("auth"))
     urls = _object(fields.get("pluginSurfaceUrls"))
     found = [auth.get("deviceToken"), auth.get("recoveryScope"), *urls.values()]
-    return [text for text in found if isinstance(text, str) and text]
+    texts = (text for text in found if isinstance(text, str) and 0 < len(text) <= _LONGEST_SECRET)
+    return list(islice(texts, _MOST_SECRETS))

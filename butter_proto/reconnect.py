@@ -50,13 +50,16 @@ class Attempts:
     """What came before: everything `decide` knows besides the ending itself."""
 
     failures: int = 1
-    """Endings since the last stable time online, this one included."""
+    """Endings since the last stable time online, this one included: the backoff's n + 1."""
     equal: int = 1
     """Equal answers in a row, this one included."""
     certificate_seen_good: bool = False
     """Whether TLS to this endpoint ever succeeded."""
     can_repair: bool = False
     """Whether a stored device token may be tried (on a trusted endpoint, and not yet tried)."""
+    tried: int = attrs.field(default=attrs.Factory(lambda self: self.failures, takes_self=True))
+    """Attempts since then that did not lead to a stable time online: what ``max_attempts`` counts.
+    The end of a stable time online is no failed attempt."""
 
 
 @attrs.frozen
@@ -155,7 +158,7 @@ _LIMITED_ADVICE: Final = "Too many failed attempts; the gateway refuses even the
 _SCHEMA_ADVICE: Final = (
     "The gateway does not know this connect request. Use the dialect gateway-v4, which sends "
     f"protocol 4, client.id {BACKEND.id}, client.mode {BACKEND.mode} and role {BACKEND.role} "
-    "(all values it allows: settings.CLIENT_IDS, CLIENT_MODES, ROLES)."
+    "(all it allows: butter_proto.CLIENT_IDS, CLIENT_MODES, ROLES)."
 )
 
 ROWS: Final[tuple[Row, ...]] = (
@@ -255,7 +258,8 @@ def decide(
         action = Action.STOP
     if action is Action.RETRY and _out_of_attempts(attempts, settings):
         action = Action.STOP
-        advice = f"Gave up after {attempts.failures} attempts. {advice}".rstrip()
+        count = f"{attempts.tried} attempt{'s' if attempts.tried > 1 else ''}"
+        advice = f"Gave up after {count}. {advice}".rstrip()
     hint = ending.retry_after or 0.0
     delay = 0.0
     match action:
@@ -270,7 +274,7 @@ def decide(
 
 
 def _out_of_attempts(attempts: Attempts, settings: ReconnectSettings) -> bool:
-    return settings.max_attempts is not None and attempts.failures >= settings.max_attempts
+    return settings.max_attempts is not None and attempts.tried >= settings.max_attempts
 
 
 def _may_still_try(ending: Ending, attempts: Attempts) -> bool:

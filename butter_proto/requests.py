@@ -115,6 +115,8 @@ class Requests:
             request.accepted = True
             return RequestAccepted(request.id, response.payload, size)
         del self._in_flight[request.id]
+        if request.outgoing is not None and request.outgoing.handed_out_at is None:
+            self._outbox.withdraw(request.outgoing)  # somebody's guess: it must not go out as well
         self._fill()
         self._timers.stop(request)
         if request.abandoned:

@@ -168,7 +168,8 @@ class Limits:
     max_fragments: int = attrs.field(default=10_000, validator=_number(1, 2**31, whole=True))
     """Fragments of one inbound message; the gateway refuses 20,000 itself (wire.md 8)."""
     max_pending: int = attrs.field(default=10_000, validator=_number(1, 2**31, whole=True))
-    """Requests accepted whose outcome was not yet pulled."""
+    """Requests accepted whose outcome was not yet pulled. Outcomes are bounded by this count alone:
+    one may be as large as ``max_message``."""
     max_pending_bytes: int = attrs.field(
         default=256 * MIB, validator=_number(1024, 2**40, whole=True)
     )
@@ -178,12 +179,13 @@ class Limits:
     max_events: int = attrs.field(default=10_000, validator=_number(1, 2**31, whole=True))
     """Gateway events not yet pulled."""
     max_event_bytes: int = attrs.field(default=64 * MIB, validator=_number(1, 2**40, whole=True))
-    """The size of the gateway events not yet pulled."""
+    """The size on the wire of the gateway events not yet pulled; decoded JSON may take 20 times as
+    much memory."""
     max_state_changes: int = attrs.field(default=100, validator=_number(4, 2**31, whole=True))
     """State changes not yet pulled, above which no new attempt starts."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Settings:
     """Everything one connector needs besides its endpoint."""
 

@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 from butter_proto.errors import Ending
 from butter_proto.events import PairingRequired
 from butter_proto.frames import text_or_none
 from butter_proto.reconnect import PAIRING_REQUIRED, Attempts, Decision, decide
 from butter_proto.settings import ReconnectSettings
+
+_NO_PAIRING: Final = ""
+"""No pairing was told: an id is never empty, and may be missing."""
 
 
 class Supervisor:
@@ -32,22 +36,24 @@ class Supervisor:
         "_pairing_request",
         "_random",
         "_settings",
+        "_tried",
     )
 
     def __init__(self, settings: ReconnectSettings, random: Callable[[], float]) -> None:
         self._settings = settings
         self._random = random
         self._failures = 0
+        self._tried = 0
         self._equal = 0
         self._floor = -math.inf
         self._certificate_seen_good = False
-        self._pairing_request: str | None = None
+        self._pairing_request: str | None = _NO_PAIRING
         self._last: Ending | None = None
 
     @property
     def next_attempt(self) -> int:
         """The number of the next attempt, from 1 since the last stable time online."""
-        return self._failures + 1
+        return self._tried + 1
 
     def earliest(self, now: float) -> float:
         """Return when an attempt may begin that the application asks for at ``now``."""
@@ -55,7 +61,7 @@ class Supervisor:
 
     def start_over(self) -> None:
         """Forget the failures: the application says that something has changed."""
-        self._failures = self._equal = 0
+        self._failures = self._tried = self._equal = 0
 
     def on_certificate_accepted(self) -> None:
         """Take note that TLS succeeded: a later certificate fault may pass."""
@@ -64,17 +70,21 @@ class Supervisor:
     def on_online(self) -> None:
         """Take note of a hello: refusals in a row, and a pairing, are over."""
         self._equal = 0
-        self._pairing_request = None
+        self._pairing_request = _NO_PAIRING
 
     def on_ending(self, ending: Ending, now: float, online_since: float | None) -> Decision:
         """Count an ending and decide what follows."""
         if online_since is not None and now - online_since >= self._settings.stable_after:
-            self._failures = 0
+            self._failures = self._tried = 0
+        else:
+            self._tried += 1
         self._failures += 1
         repeated = self._last is not None and _answer(ending) == _answer(self._last)
         self._equal = self._equal + 1 if repeated else 1
         self._last = ending
-        attempts = Attempts(self._failures, self._equal, self._certificate_seen_good)
+        attempts = Attempts(
+            self._failures, self._equal, self._certificate_seen_good, tried=self._tried
+        )
         decision = decide(ending, attempts, self._settings, self._random)
         self._floor = now + decision.floor
         return decision
@@ -85,7 +95,7 @@ class Supervisor:
         if error is None or error.detail_code != PAIRING_REQUIRED:
             return False
         request_id = text_or_none(error.detail("requestId"))
-        if request_id is not None and request_id == self._pairing_request:
+        if request_id == self._pairing_request:
             return False
         self._pairing_request = request_id
         return True

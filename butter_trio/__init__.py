@@ -1,5 +1,10 @@
-"""openbutter on trio: ``connect``, what it yields and what it raises."""
+"""openbutter on trio: ``connect``, what it yields and what it raises.
 
+The state events and notices are in the module ``events``: ``events.GaveUp`` is the event,
+``GaveUp`` the exception.
+"""
+
+from butter_proto import events
 from butter_proto.errors import (
     ButterError,
     ConnectionEnded,
@@ -78,4 +83,5 @@ __all__ = [
     "Timeouts",
     "connect",
     "dial_tcp",
+    "events",
 ]

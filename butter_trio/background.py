@@ -36,9 +36,18 @@ async def background(
                 nursery.cancel_scope.cancel()
             else:
                 end(raised is not None)
-    except BaseException:
-        # a body that was cancelled, perhaps by the task's failure, has nothing of its own to say
-        if raised is None or isinstance(raised, trio.Cancelled):
-            raise
+    except BaseExceptionGroup as group:
+        if raised is None or (_is_cancelled(raised) and not _is_cancelled(group)):
+            raise  # a body that the task's failure cancelled has nothing of its own to say
+        if not _is_cancelled(group):
+            both = [raised, *group.exceptions]
+            raise BaseExceptionGroup("the body and its background task failed", both) from None
     if raised is not None:
         raise raised
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Tell whether this is nothing but cancellation."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)

@@ -38,7 +38,7 @@ from butter_proto.events import (
 )
 from butter_proto.machine import State, Stats
 from butter_proto.secret import Secret
-from butter_proto.settings import DEFAULT, Default, Dialect, Settings
+from butter_proto.settings import DEFAULT, Default, Settings
 from butter_trio.background import background
 from butter_trio.dial import Dial, dial_tcp, open_peer
 from butter_trio.driver import Driver
@@ -74,7 +74,8 @@ class Stream(Generic[_T]):
         return self
 
     async def __anext__(self) -> _T:
-        await trio.lowlevel.checkpoint()
+        # no full checkpoint per item: a burst must be taken faster than it is read
+        await trio.lowlevel.checkpoint_if_cancelled()
         while (item := self._subscription.take()) is None:
             if self._subscription.error is not None:
                 raise self._subscription.error
@@ -176,6 +177,7 @@ class Gateway:
 
     # --- what can be done -------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def request(
         self,
         method: str,
@@ -197,11 +199,11 @@ class Gateway:
         request_id = self._machine.request(
             method, params, now=trio.current_time(), timeout=timeout, final=final
         )
+        self._driver.pump()
         task = trio.lowlevel.current_task()
         self._client.expect(
             request_id, lambda result: trio.lowlevel.reschedule(task, outcome.Value(result))
         )
-        self._driver.pump()
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._client.forget(request_id)
@@ -225,11 +227,13 @@ class Gateway:
             raise self._client.connect_timeout(seconds)
         return self.hello
 
+    @trio.lowlevel.enable_ki_protection
     def probe(self) -> None:
         """Ask at once whether the gateway is there: after a wake-up or a change of network."""
         self._machine.probe(trio.current_time())
         self._driver.pump()
 
+    @trio.lowlevel.enable_ki_protection
     def reconnect_now(self) -> None:
         """End a backoff, or try again after `GaveUp`; a rate limit is still obeyed."""
         self._machine.reconnect_now(trio.current_time())
@@ -260,6 +264,7 @@ class Gateway:
                 self._stop(True)  # where it was cancelled: nobody waits in vain
             nursery.cancel_scope.cancel()
 
+    @trio.lowlevel.enable_ki_protection
     def _stop(self, abort: bool) -> None:  # noqa: FBT001 - `background` calls it
         self._machine.stop(trio.current_time(), abort=abort)
         self._driver.pump()
@@ -298,7 +303,6 @@ async def connect(
     token: str | Secret | None = None,
     timeout: float | None = 60.0,  # noqa: ASYNC109 - it tells the last ending
     wait: bool = True,
-    dialect: Dialect | None = None,
     settings: Settings | None = None,
     on_online: OnOnline | None = None,
     ssl_context: ssl.SSLContext | None = None,
@@ -307,7 +311,7 @@ async def connect(
     """Keep a gateway connected for as long as the ``async with`` lasts.
 
     Returns when online and the first ``on_online`` has run; with ``wait=False`` at once.
-    ``token`` and ``dialect`` go before those of ``settings``. ``on_online(gateway)`` is awaited
+    ``token`` goes before that of ``settings``. ``on_online(gateway)`` is awaited
     after each (re)connect, and again if a drop interrupts it; what it raises is logged.
     ``ssl_context`` replaces the platform's trust for wss URLs.
 
@@ -317,8 +321,6 @@ async def connect(
     settings = settings or Settings()
     if token is not None:
         settings = attrs.evolve(settings, token=token)
-    if dialect is not None and dialect is not settings.dialect:
-        settings = attrs.evolve(settings, dialect=dialect, identity=Settings(dialect).identity)
     machine = Connector(url, settings, random=random.random, entropy=os.urandom)
     gateway = Gateway(machine, dial, ssl_context, on_online)
     machine.start(trio.current_time())

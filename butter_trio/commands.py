@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -143,7 +144,7 @@ def check_command(
     """
     if url is None and token is None:
         token = Secret(secrets.token_urlsafe())  # the original dialect never goes without one
-    settings = Settings(Dialect(dialect), token=token, keepalive=keepalive_for(duration))
+    settings = Settings(dialect=Dialect(dialect), token=token, keepalive=keepalive_for(duration))
 
     async def main() -> int:
         if url is not None:
@@ -308,11 +309,18 @@ def gateway(port: int, token: Secret | None) -> int:
 # --- what they share ------------------------------------------------------------------------
 
 
+_UNPRINTABLE = re.compile(
+    r"[\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+)
+"""Controls, direction marks, lone surrogates: JSON need not escape them, a terminal obeys them."""
+
+
 def _json(value: Any, indent: int | None = None) -> str:
-    """Write JSON as readable as the output's encoding allows."""
+    """Write JSON as readable as the output's encoding and a terminal's safety allow."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
+    text = _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text)
     try:
         text.encode(sys.stdout.encoding)
-    except UnicodeEncodeError:  # also a lone surrogate, which the gateway may send
+    except UnicodeEncodeError:
         return json.dumps(value, indent=indent)
     return text

@@ -49,6 +49,7 @@ class Driver:
         self._nursery: trio.Nursery | None = None
         self._sleep = trio.CancelScope()
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Drive the machine until it is finished. Cancelling this drops every transport."""
         machine = self._machine
@@ -87,6 +88,7 @@ class Driver:
         timeout = self._machine.next_timeout()
         return math.inf if timeout is None else timeout
 
+    @trio.lowlevel.enable_ki_protection
     async def _serve(self, transport: _Transport) -> None:
         """Dial, read to the end, and wait for CloseTransport."""
         with transport.scope:
@@ -117,12 +119,13 @@ class Driver:
         while data:
             try:
                 data = bytes(await stream.receive_some(CHUNK))
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever a stream raises is an input
                 self._failed(transport, fault_of(error))
                 return
             machine.receive_data(transport_id, data, trio.current_time())
             self.pump()
 
+    @trio.lowlevel.enable_ki_protection
     async def _write(self, transport: _Transport, stream: trio.abc.Stream) -> None:
         machine, transport_id = self._machine, transport.command.id
         self.pump()
@@ -132,7 +135,7 @@ class Driver:
                 await transport.writable.park()
             try:
                 await stream.send_all(transport.chunk)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever a stream raises is an input
                 with trio.move_on_after(_READ_ON):
                     await transport.read_to_end.wait()
                 self._failed(transport, fault_of(error))

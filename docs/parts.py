@@ -217,7 +217,7 @@ _TS: Final = 1_795_397_784_915
 
 def settings_of(dialect: settings.Dialect) -> settings.Settings:
     """Make the settings whose connect request is shown: the same on every platform."""
-    made = settings.Settings(dialect, token=_SHOWN)
+    made = settings.Settings(dialect=dialect, token=_SHOWN)
     if dialect is settings.Dialect.GATEWAY_V4:
         made = attrs.evolve(made, identity=attrs.evolve(made.identity, platform="linux"))
     return made
@@ -365,7 +365,7 @@ def default_of(field: attrs.Attribute[Any]) -> str:
     if field.name == "platform":
         return "`sys.platform`"
     if field.name == "identity":
-        owners = ((dialect, settings.Settings(dialect).identity) for dialect in settings.Dialect)
+        owners = ((one, settings.Settings(dialect=one).identity) for one in settings.Dialect)
         return "; ".join(f"`{own.id}`/`{own.mode}` for {dialect.value}" for dialect, own in owners)
     default: Any = field.default
     return spelled(field.name, default.factory() if hasattr(default, "factory") else default)

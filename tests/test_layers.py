@@ -25,6 +25,7 @@ ORDER: Final = (
     "butter_proto/identity.py",
     "butter_proto/settings.py",
     "butter_proto/events.py",
+    "butter_proto/redaction.py",
     "butter_proto/timers.py",
     "butter_proto/frames.py",
     "butter_proto/machine.py",

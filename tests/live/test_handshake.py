@@ -84,7 +84,7 @@ async def test_no_token_stops_with_the_advice_to_give_one(gateway: RealGateway) 
 async def test_the_original_dialect_is_refused_in_words_that_name_fields_and_values(
     gateway: RealGateway, identity: Identity
 ) -> None:
-    settings = Settings(Dialect.OPENBUTTER_V1, identity)
+    settings = Settings(dialect=Dialect.OPENBUTTER_V1, identity=identity)
     async with connected(gateway, settings, wait=False) as client:
         with pytest.raises(butter_trio.GaveUp) as raised:
             await client.wait_online()

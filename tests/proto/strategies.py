@@ -122,6 +122,7 @@ HTTP_ANSWERS: Final = (
         b"Sec-WebSocket-Accept: wrong\r\n\r\n"
     ),
     b"HTTP/1.1 101 X\r\nUpgrade: h2c\r\n\r\n",
+    b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: \xff\r\n\r\n",
     b"SSH-2.0-OpenSSH_9.6\r\n",
     b"\r\n\r\n",
 )

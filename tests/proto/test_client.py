@@ -272,7 +272,7 @@ def test_every_event_is_read_once_or_counted_in_the_loss_before_the_next(
     limit: int, steps: list[tuple[str, int]]
 ) -> None:
     """Of the numbers 1, 2, 3, ... none is left out and none comes twice."""
-    subscription = EventSubscription(frozenset({"chat"}), limit, deaf)
+    subscription = EventSubscription(frozenset({"chat"}), limit, deaf, 10**9)
     reader = Reader(lambda _: subscription)
     seq = 0
     read: list[GatewayEvent | EventsMissed] = []
@@ -494,6 +494,8 @@ def test_an_unsubscribed_reader_gets_nothing_more_and_ends(
     assert (reader.subscription.closed, reader.subscription.error) == (True, None)
     assert reader.woken == 1
     assert len(other.take()) == 1
+    kept = [*client._events, *client._states, *client._notices]
+    assert kept == [other.subscription]
 
 
 # --- waiting for online -------------------------------------------------------------------------
@@ -528,3 +530,29 @@ def test_a_wait_that_took_too_long_tells_the_last_ending() -> None:
     deliver(client, events.Retrying(LATER, 2, 1.0))
     some = client.connect_timeout(0.5)
     assert (str(some), some.ending) == ("not online after 0.5 s: the stream ended", LATER)
+
+
+def test_a_subscription_is_bounded_by_size_too() -> None:
+    subscription = EventSubscription(frozenset(), 1000, deaf, 100)
+    for number in range(1, 6):
+        subscription.offer(GatewayEvent("chat", None, number, None, 60))
+    taken = list(iter(subscription.take, None))
+    assert [getattr(item, "seq", None) for item in taken] == [1, 2, None]
+    assert taken[-1] == EventsMissed(MissReason.OVERFLOW, 3)
+    subscription.offer(GatewayEvent("chat", None, 6, None, 60))
+    assert subscription.take() == GatewayEvent("chat", None, 6, None, 60)
+
+
+def test_a_subscription_made_after_giving_up_says_so_at_once() -> None:
+    client = Client()
+    client.deliver(events.Connecting(1))
+    client.deliver(events.GaveUp(Ending(EndKind.SILENT_PEER), "advice"))
+    subscription = client.subscribe((), 10, deaf)
+    assert subscription.closed
+    assert isinstance(subscription.error, errors.GaveUp)
+
+
+def test_waiting_too_long_for_a_hook_is_told_as_such() -> None:
+    client = Client()
+    client.deliver(online())
+    assert "on_online has not finished" in str(client.connect_timeout(5.0))

@@ -160,6 +160,8 @@ def by_hand(settings: Settings | None = None) -> Scenario:
 
 def play(scenario: Scenario, *messages: bytes) -> None:
     for message in messages:
+        while scenario.machine.data_to_send(1):
+            pass
         scenario.machine.receive_data(1, message, scenario.now)
 
 
@@ -440,7 +442,7 @@ def test_a_probe_asked_for_by_the_application_goes_out_at_once() -> None:
 
 
 @pytest.mark.parametrize("probe", [Probe.PING, Probe.HEALTH])
-def test_a_long_upload_without_an_inbound_byte_is_no_silence(probe: Probe) -> None:
+def test_a_long_upload_is_no_silence(probe: Probe) -> None:
     """Chunks that the socket takes are progress, though a health probe waits behind them all."""
     scenario = Scenario(
         quiet(probe=probe),
@@ -625,7 +627,7 @@ def test_the_original_gateway_is_spoken_to_in_its_own_way(
     json_rpc: bool, conditions: Conditions
 ) -> None:
     gateway = StandInGateway(token=TOKEN, legacy=True, json_rpc=json_rpc)
-    settings = Settings(Dialect.OPENBUTTER_V1, token=TOKEN, json_rpc=json_rpc)
+    settings = Settings(dialect=Dialect.OPENBUTTER_V1, token=TOKEN, json_rpc=json_rpc)
     scenario = Scenario(settings, gateway=gateway, conditions=conditions)
     hello = scenario.online()
     assert (hello.protocol, hello.boot_id, hello.scopes) == (None, None, None)
@@ -659,8 +661,8 @@ def test_the_original_gateway_is_spoken_to_in_its_own_way(
 def test_the_original_browser_identity_probes_by_health_and_any_first_seq_is_fine() -> None:
     gateway = StandInGateway(token=TOKEN, legacy=True)
     settings = Settings(
-        Dialect.OPENBUTTER_V1,
-        OPENBUTTER_BROWSER,
+        dialect=Dialect.OPENBUTTER_V1,
+        identity=OPENBUTTER_BROWSER,
         token=TOKEN,
         keepalive=quiet(probe=Probe.HEALTH).keepalive,
     )
@@ -674,9 +676,82 @@ def test_the_original_browser_identity_probes_by_health_and_any_first_seq_is_fin
 
 def test_todays_gateway_refuses_the_original_request_and_it_is_not_repeated() -> None:
     """wire.md 10."""
-    scenario = Scenario(Settings(Dialect.OPENBUTTER_V1, token=TOKEN))
+    scenario = Scenario(Settings(dialect=Dialect.OPENBUTTER_V1, token=TOKEN))
     gave_up = scenario.until(events.GaveUp)
     assert "client/id" in str(gave_up.ending)
     assert "gateway-v4" in gave_up.advice
     scenario.run(3600.0)
     assert scenario.machine.stats.attempts == 1
+
+
+# --- peers that mean no good --------------------------------------------------------------------
+
+
+def test_an_answer_to_a_request_that_has_not_left_keeps_it_from_leaving() -> None:
+    """Ids can be guessed: what was refused must not be executed afterwards."""
+    scenario = by_hand()
+    play(scenario, challenge(), hello(HELLO))
+    request_id = scenario.request("chat.send", {"secret-marker": 1})
+    refusal = text({"type": "res", "id": request_id, "ok": False, "error": {"code": "X"}})
+    scenario.machine.receive_data(1, refusal, scenario.now)
+    (failed,) = [event for event in drain(scenario) if isinstance(event, events.RequestFailed)]
+    assert failed.delivery is Delivery.REFUSED
+    assert scenario.machine.data_to_send(1) == b""
+
+
+def test_a_huge_refusal_is_remembered_by_its_short_details_alone() -> None:
+    details = {
+        "code": "PAIRING_REQUIRED",
+        "requestId": "r",
+        "noise": "x" * 100_000,
+        "list": [1] * 1000,
+    }
+    scenario = by_hand(Settings(token=TOKEN, limits=Limits(max_message=10**6)))
+    play(scenario, challenge())
+    refusal = {"type": "res", "id": "1", "ok": False, "error": {"code": "C", "details": details}}
+    play(scenario, long_text(refusal))
+    ending = scenario.machine.last_ending
+    assert ending is not None
+    assert ending.error is not None
+    assert ending.error.details == {"code": "PAIRING_REQUIRED", "requestId": "r"}
+    assert scenario.machine.state.value == "waiting"
+
+
+def test_the_details_of_a_huge_refusal_may_be_anything() -> None:
+    scenario = by_hand()
+    play(scenario, challenge())
+    error = {"code": "C", "details": ["x" * 100_000]}
+    play(scenario, long_text({"type": "res", "id": "1", "ok": False, "error": error}))
+    ending = scenario.machine.last_ending
+    assert ending is not None
+    assert ending.error == GatewayError("C", "no message")
+
+
+def long_text(message: object) -> bytes:
+    """Make a frame with a 64-bit length."""
+    payload = json.dumps(message).encode()
+    return b"\x81\x7f" + len(payload).to_bytes(8) + payload
+
+
+def test_what_a_hello_echoes_of_the_token_is_not_shown() -> None:
+    scenario = by_hand()
+    echo = {
+        "type": "hello-ok",
+        "server": {"version": TOKEN, "bootId": f"b-{TOKEN}"},
+        "auth": {"method": TOKEN, "scopes": [TOKEN]},
+    }
+    event = {"type": "event", "event": f"e-{TOKEN}", "seq": 1}
+    play(scenario, challenge(), hello(echo), text(event), text(event | {"seq": 2}))
+    told = drain(scenario)
+    assert TOKEN not in repr(told)
+    names = [event.name for event in told if isinstance(event, events.GatewayEvent)]
+    assert names == ["e-***", "e-***"]
+
+
+def test_names_of_events_are_remembered_only_up_to_a_number() -> None:
+    scenario = by_hand()
+    play(scenario, challenge(), hello(HELLO))
+    for number in range(1, 1100):
+        play(scenario, text({"type": "event", "event": f"e{number}", "seq": number}))
+    names = [event.name for event in drain(scenario) if isinstance(event, events.GatewayEvent)]
+    assert names == [f"e{number}" for number in range(1, 1100)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -594,3 +595,25 @@ def test_the_counters_add_up_over_connections() -> None:
     assert (stats.attempts, stats.online, stats.disconnects) == (2, 2, 1)
     assert stats.probes == 6
     assert stats.events == len(scenario.of(events.GatewayEvent)) > 1
+
+
+def test_leaving_a_rate_limit_after_giving_up_is_told_as_a_retry() -> None:
+    limited = GatewayError("X", "slow down", {"code": "AUTH_RATE_LIMITED"}, True, 300.0)
+    settings = Settings(token=TOKEN, reconnect=ReconnectSettings(max_attempts=1))
+    scenario = Scenario(settings, jitter=0.0, start=False)
+    scenario.gateway.refuse_next(limited)
+    scenario.machine.start(scenario.now)
+    assert "after 1 attempt." in scenario.until(events.GaveUp).advice
+    scenario.machine.reconnect_now(scenario.now)
+    retrying = scenario.until(events.Retrying)
+    assert (retrying.attempt, retrying.delay) == (1, 300.0)
+    assert scenario.machine.state is State.WAITING
+    scenario.until(events.Online, limit=400.0)
+
+
+@pytest.mark.parametrize("timeout", ["5", True, [5]])
+def test_a_timeout_that_is_no_number_is_refused(timeout: Any) -> None:
+    scenario = Scenario()
+    scenario.online()
+    with pytest.raises(InvalidParams, match="timeout"):
+        scenario.request("echo", timeout=timeout)

@@ -255,3 +255,8 @@ def test_no_refusal_shows_a_token_or_a_password(url: str) -> None:
     refusal = refusal_of(url)
     for text in (str(refusal), repr(refusal), "".join(traceback.format_exception(refusal))):
         assert TOKEN not in text
+
+
+def test_a_target_that_no_head_can_hold_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="8192"):
+        parse_url("ws://host/" + "x" * 9000)

@@ -106,6 +106,16 @@ def test_losses_apart_are_told_apart() -> None:
     assert queue.dropped == 3
 
 
+def test_telling_an_older_loss_leaves_the_newer_one_open() -> None:
+    queue = EventQueue(Limits(max_events=1))
+    put_each(queue, event(1), event(2))
+    assert pull(queue, 1) == [event(1)]
+    put_each(queue, event(3), event(4))
+    assert pull(queue, 1) == [overflow(1)]
+    put_each(queue, event(5))
+    assert pull(queue) == [event(3), overflow(2)]
+
+
 def test_a_loss_that_was_told_is_closed_and_the_next_one_is_new() -> None:
     queue = EventQueue(Limits(max_events=1))
     queue.put_notice(events.ClockLate(2.0))  # counts as an event, and stands before the loss
@@ -153,6 +163,15 @@ def test_an_event_takes_its_place_until_it_is_pulled() -> None:
         put_each(queue, event(number))
         assert queue.dropped == 0
         assert pull(queue, 1) == [event(number)]
+
+
+def test_only_what_took_room_gives_it_back() -> None:
+    queue = EventQueue(Limits(max_events=1))
+    queue.put_notice(events.ScopesReduced(("a",), ()))
+    queue.put(events.RequestAccepted("r", None))
+    pull(queue)
+    put_each(queue, event(1), event(2))
+    assert pull(queue) == [event(1), overflow(1)]
 
 
 @pytest.mark.parametrize("measurement", [events.RoundTrip(0.1), events.ClockLate(2.0)])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from butter_proto.errors import GatewayError, InvalidParams
 from butter_proto.frames import (
+    DEEPEST,
     EventFrame,
     InvalidFrame,
     Pong,
@@ -491,3 +492,34 @@ def test_a_whole_number_is_an_integer_that_javascript_can_count_to(
 )
 def test_a_text_is_a_str_that_is_not_empty(value: object, text: str | None) -> None:
     assert text_or_none(value) == text
+
+
+@pytest.mark.parametrize("opening", ["[", '{"k":'])
+def test_nesting_is_bounded_by_a_limit_of_our_own(opening: str) -> None:
+    """The interpreter's limit depends on the caller's stack: a replay must not."""
+    closing = "]" if opening == "[" else "}"
+
+    def nested(depth: int) -> str:
+        inner = depth - 1
+        return (
+            '{"type":"event","event":"e","payload":' + opening * inner + "1" + closing * inner + "}"
+        )
+
+    assert isinstance(decode(nested(DEEPEST)), EventFrame)
+    with pytest.raises(InvalidFrame, match="deeper than 200"):
+        decode(nested(DEEPEST + 1))
+    with pytest.raises(InvalidFrame, match="deeper than 200"):
+        decode(nested(200_000))
+
+
+def test_a_wide_message_is_not_a_deep_one() -> None:
+    wide = '{"type":"event","event":"e","payload":[' + ",".join(["{}"] * 1000) + "]}"
+    assert isinstance(decode(wide), EventFrame)
+
+
+def test_the_texts_of_an_error_are_bounded() -> None:
+    error = {"code": "c" * 10_000, "message": "m" * 10_000}
+    frame = decode(json.dumps({"type": "res", "id": "1", "ok": False, "error": error}))
+    assert isinstance(frame, Response)
+    assert frame.error is not None
+    assert (len(frame.error.code), len(frame.error.message)) == (200, 2000)

@@ -21,6 +21,7 @@ from butter_proto.errors import FaultKind, TransportFault
 from butter_proto.machine import STATE_AFTER, CloseTransport, OpenTransport
 from tests.proto.gateway_side import (
     TOKEN,
+    Peer,
     answered,
     challenged,
     close,
@@ -31,6 +32,8 @@ from tests.proto.gateway_side import (
     welcomed,
 )
 from tests.proto.operations import (
+    ALL,
+    Ids,
     Input,
     Op,
     Step,
@@ -44,10 +47,22 @@ from tests.proto.operations import (
     pull_events,
     replay,
 )
-from tests.proto.strategies import all_settings, roomy_settings, runs, wrong_clocks, wrong_requests
+from tests.proto.strategies import (
+    HTTP_ANSWERS,
+    all_settings,
+    roomy_settings,
+    runs,
+    wrong_clocks,
+    wrong_requests,
+)
 
 PLAIN = Settings(token=TOKEN)
 ENDINGS = (events.Retrying, events.GaveUp, events.Stopped)
+UNANSWERED = {Delivery.NOT_SENT, Delivery.MAY_HAVE_EXECUTED}
+ONE_PENDING = Settings(token=TOKEN, limits=Limits(max_pending=1))
+WRONG = op(World.ask, method="", params=None)
+AHEAD = op(World.wrong_clock, value=50.0, from_now=True)
+few_chunks = st.sampled_from([0, 0, 1, ALL])
 
 
 # --- G1, G2 --------------------------------------------------------------------------------------
@@ -78,6 +93,15 @@ def test_g1_noise_raises_nothing_in_any_phase(
     assert phase == 0 or world.machine.last_ending is not None
 
 
+@pytest.mark.parametrize("phase", [0, 1, 2, 3])
+@pytest.mark.parametrize("data", HTTP_ANSWERS)
+def test_g1_no_http_answer_raises_in_any_phase(data: bytes, phase: int) -> None:
+    world = World(PLAIN)
+    world.meet(phase, [partial(said, data=data)])
+    world.wait(1.0)
+    world.ended()
+
+
 @pytest.mark.parametrize("depth", [10, 300, 480, 900, 950, 990, 100_000])
 def test_g1_a_refusal_nested_to_any_depth_raises_nothing(depth: int) -> None:
     details = '{"code":"PAIRING_REQUIRED","requestId":' + "[" * depth + "]" * depth + "}"
@@ -99,16 +123,22 @@ def test_g1_numbers_of_any_size_raise_nothing_and_what_they_add_up_to_can_be_sho
     assert repr(world.machine.stats)
 
 
-@given(runs(wrong_requests, wrong_requests), all_settings)
-@example([op(World.online), op(World.ask, method="", params=0), op(World.probe)], PLAIN)
+@given(runs(wrong_requests, wrong_requests, wrong_clocks), all_settings, st.booleans())
+@example([op(World.online), WRONG, op(World.probe)], PLAIN, True)
+@example([op(World.online), WRONG, op(World.request)], ONE_PENDING, False)
+@example([op(World.online), AHEAD, WRONG, op(World.probe)], PLAIN, True)
 def test_g2_a_refused_call_leaves_the_machine_as_if_it_had_not_been_made(
-    run: list[Op], settings: Settings
+    run: list[Op], settings: Settings, each: bool
 ) -> None:
+    """The twin never gets the calls that were refused: each of them, or the first alone."""
     world = World(settings).do(run)
-    kept = [step for step in world.steps if not step.refused]
+    refused = [step for step in world.steps if step.refused]
+    left_out = {id(step) for step in (refused if each else refused[:1])}
+    kept = [step for step in world.steps if id(step) not in left_out]
     twin = replay([step.input for step in kept], settings)
-    assert [step.result for step in twin] == [step.result for step in kept]
-    assert [step.told for step in twin] == [step.told for step in kept]
+    assert [(step.result, step.told) for step in twin] == [
+        (step.result, step.told) for step in kept
+    ]
     for before, step in zip([None, *world.steps], world.steps, strict=False):
         if step.refused:
             assert step.told == Told(sent={}, **after(before))
@@ -195,7 +225,7 @@ def test_g3_what_an_ending_in_the_same_bytes_withdraws_was_not_sent() -> None:
         waiting = world.request()
         for speeches in parts:
             world.say(speeches)
-        assert deliveries(world) == {waiting: delivery}
+        assert deliveries(world.steps) == {waiting: delivery}
 
 
 @given(runs(), roomy_settings, st.lists(st.integers(0, 7), min_size=1, max_size=7))
@@ -220,39 +250,28 @@ def test_g4_pulling_events_and_commands_late_or_in_another_order_changes_nothing
     assert [*commands, *pull_commands(machine)] == world.commands
 
 
-UNSENT = {Delivery.NOT_SENT, Delivery.MAY_HAVE_EXECUTED}
-
-
-def without_delivery(told: list[events.Event]) -> list[events.Event]:
-    """Return what was told, with everything left out that depends on when bytes were pulled."""
-    return [
-        attrs.evolve(one, delivery=Delivery.NOT_SENT)
-        if isinstance(one, events.RequestFailed) and one.delivery in UNSENT
-        else one
-        for one in told
-        if not isinstance(one, events.ClockLate)
-    ]
-
-
-@given(runs(), roomy_settings, st.lists(st.integers(0, 2), min_size=1, max_size=7))
+@given(runs(), roomy_settings, st.lists(few_chunks, min_size=1, max_size=7))
 def test_g4_pulling_bytes_late_decides_only_what_was_not_sent(
-    run: list[Op], settings: Settings, pulls: list[int]
+    run: list[Op], settings: Settings, chunks: list[int]
 ) -> None:
     settings = attrs.evolve(settings, keepalive=KeepaliveSettings(probe=Probe.NONE))
     world = World(settings).do(run)
-    machine = new_machine(settings)
-    told: list[events.Event] = []
-    for step, bits in zip(world.steps, cycle(pulls)):
-        result = step.input.give(machine)
-        assert (result in UNSENT) == (step.result in UNSENT)
-        told += pull_events(machine)
-        for transport_id in world.peers:
-            if bits == 1:
-                machine.data_to_send(transport_id)
-            elif bits == 2:
-                pull_bytes(machine, [transport_id])
-    assert without_delivery(told) == without_delivery(world.told)
-    assert pull_commands(machine) == tuple(world.commands)
+    twin = replay(world.inputs, settings, chunks)
+    for step, other in zip(world.steps, twin, strict=True):
+        assert without_delivery(other) == without_delivery(step)
+
+
+def without_delivery(step: Step) -> tuple[Any, ...]:
+    """Return what a step did, but for what depends on when bytes are pulled."""
+    told = [
+        attrs.evolve(one, delivery=Delivery.NOT_SENT)
+        if isinstance(one, events.RequestFailed) and one.delivery in UNANSWERED
+        else one
+        for one in step.told.events
+        if not isinstance(one, events.ClockLate)  # for an abandoned request's place
+    ]
+    result = None if step.result is None else step.result in UNANSWERED or step.result
+    return told, step.told.commands, step.told.state, result
 
 
 # --- G7, G8, G12 ---------------------------------------------------------------------------------
@@ -320,27 +339,42 @@ def test_g8_inputs_for_a_transport_that_is_closed_do_nothing(
         assert pull(machine, world.peers) == step.told
 
 
-@given(runs(), all_settings)
+@given(runs(), all_settings, st.lists(few_chunks, min_size=1, max_size=7))
+@example([op(World.online), *[op(World.request, size=100_000)] * 2, op(World.cancel)], PLAIN, [1])
 def test_g12_no_request_goes_out_twice_and_none_that_is_called_not_sent(
-    run: list[Op], settings: Settings
+    run: list[Op], settings: Settings, chunks: list[int]
 ) -> None:
     world = World(settings).do(run)
     world.stop(abort=True)
-    texts = [text for peer in world.peers.values() for text in peer.texts]
+    steps = replay(world.inputs, settings, chunks)
+    texts = texts_of(steps)
     left = Counter(re.findall(r'^.{,20}"id":"(\w+)"', "\n".join(texts), re.MULTILINE))
     marks = Counter(re.findall(r'"mark":(\d+)', "\n".join(texts)))
     assert len(left) == len(texts)
     assert all(times == 1 for times in (left | marks).values())
-    for request_id, delivery in deliveries(world).items():
+    for request_id, delivery in deliveries(steps).items():
         assert (request_id in left) == (delivery is Delivery.MAY_HAVE_EXECUTED)
 
 
-def deliveries(world: World) -> dict[str, Delivery]:
+def texts_of(steps: list[Step]) -> list[str]:
+    """Return all messages of which anything was sent."""
+    peers: dict[int, Peer] = {}
+    for step in steps:
+        for transport_id, data in step.told.sent.items():
+            peers.setdefault(transport_id, Peer(Ids())).read(data)
+    return [text for peer in peers.values() for text in peer.texts]
+
+
+def deliveries(steps: list[Step]) -> dict[str, Delivery]:
     """Return what was said of the requests that got no answer, those cancelled included."""
-    failed = [one for one in world.told if isinstance(one, events.RequestFailed)]
-    cancelled = [step for step in world.steps if isinstance(step.result, Delivery)]
-    said_of = {one.id: one.delivery for one in failed if one.delivery in UNSENT}
-    return said_of | {step.input.args[0]: step.result for step in cancelled}
+    said_of = {}
+    for step in steps:
+        if isinstance(step.result, Delivery):
+            said_of[step.input.args[0]] = step.result
+        for one in step.told.events:
+            if isinstance(one, events.RequestFailed) and one.delivery in UNANSWERED:
+                said_of[one.id] = one.delivery
+    return said_of
 
 
 # --- the order of state events -------------------------------------------------------------------

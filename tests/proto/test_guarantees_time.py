@@ -7,14 +7,25 @@ from math import nan
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from butter_proto import EndKind, KeepaliveSettings, Probe, Settings, Timeouts
-from butter_proto.machine import CloseTransport
+from butter_proto import Connector, EndKind, KeepaliveSettings, Probe, Settings, Timeouts
+from butter_proto.machine import CloseTransport, OpenTransport
 from butter_proto.timers import TICK
 from tests.proto.gateway_side import TOKEN, said
-from tests.proto.operations import Op, World, believed, new_machine, pull, replay, wake_ups
+from tests.proto.operations import (
+    URL,
+    Op,
+    World,
+    believed,
+    new_machine,
+    op,
+    pull,
+    pull_commands,
+    replay,
+    wake_ups,
+)
 from tests.proto.strategies import all_settings, keepalives, roomy_settings, runs, wrong_clocks
 
 PLAIN = Settings(token=TOKEN)
@@ -24,12 +35,22 @@ TICKS_OF_SILENCE = 2 * 30.0
 
 
 @given(runs(wrong_clocks), all_settings)
+@example([op(World.online), op(World.request, timeout=0.0005), op(World.wait, seconds=0.0)], PLAIN)
 def test_g5_nothing_is_due_at_a_time_that_was_handled(run: list[Op], settings: Settings) -> None:
     world = World(settings).do(run)
     for one, step in zip(believed(world.steps), world.steps, strict=True):
         due = step.told.next_timeout
         if one.name == "handle_timeout":
             assert due is None or due >= one.now + TICK
+
+
+def test_g5_what_becomes_due_while_it_is_handled_is_handled_too() -> None:
+    machine = Connector(URL, PLAIN, random=lambda: 0.0, entropy=bytes)
+    machine.start(0.0)
+    machine.handle_timeout(15.0)  # the dial is given up, and the next one has no delay
+    assert [type(one) for one in pull_commands(machine)] == [
+        *(OpenTransport, CloseTransport, OpenTransport)
+    ]
 
 
 @given(runs(wrong_clocks), roomy_settings)

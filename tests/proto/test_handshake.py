@@ -386,3 +386,11 @@ def test_a_hello_shows_no_secret() -> None:
     shown = repr(read_hello(HELLO, V4))
     assert "SECRET" not in shown
     assert "2026.9.6" in shown
+
+
+def test_the_secrets_of_a_hello_are_bounded_in_number_and_length() -> None:
+    urls = {str(number): f"url-{number}" for number in range(100)} | {"huge": "x" * 5000}
+    found = secrets_of_hello({"pluginSurfaceUrls": urls, "auth": {"deviceToken": "d"}})
+    assert len(found) == 32
+    assert found[0] == "d"
+    assert max(map(len, found)) < 5000

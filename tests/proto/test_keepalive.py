@@ -431,6 +431,15 @@ def test_probes_out_of_turn_leave_the_others_where_they_are() -> None:
     assert stage.asked == [4.0, 10.0, 20.0]
 
 
+def test_a_probe_out_of_turn_at_the_very_time_of_one_in_turn_stands_for_it() -> None:
+    stage = Stage()
+    stage.hear(10.0)
+    stage.probe_now()
+    stage.hear(11.0)
+    stage.run(20.0)
+    assert stage.asked == [10.0, 20.0]
+
+
 def test_a_probe_out_of_turn_queues_no_second_one_behind_a_blocked_socket() -> None:
     stage = Stage()
     stage.blocked = True

@@ -354,6 +354,18 @@ def test_the_bytes_of_requests_count_until_their_outcome() -> None:
     assert stage.requests.bytes == 0
 
 
+def test_an_abandoned_request_keeps_its_place_and_not_its_bytes() -> None:
+    """G9: they count no more."""
+    stage = Stage()
+    request = PendingRequest("1", "chat.send", b"x" * 100, None, final=False)
+    stage.requests.add(request, None)
+    stage.send()
+    stage.cancel("1")
+    assert request.payload == b""
+    assert request.outgoing is not None
+    assert request.outgoing.payload == b""
+
+
 # --- against a model ----------------------------------------------------------------------------
 
 SMALL, LARGE = 40_000, 100_000  # so that each chunk is one frame, and LARGE needs two of them

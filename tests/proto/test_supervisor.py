@@ -44,6 +44,8 @@ def test_the_backoff_starts_over_after_a_stable_time_online() -> None:
     for _ in range(3):
         supervisor.on_ending(CLOSED, 100.0, None)
     assert supervisor.on_ending(CLOSED, 100.0, 90.0).delay == 1.0
+    assert supervisor.next_attempt == 1
+    assert supervisor.on_ending(CLOSED, 102.0, None).delay == 2.0
     assert supervisor.next_attempt == 2
 
 
@@ -100,10 +102,16 @@ def test_a_pairing_request_is_told_once_and_again_when_its_id_changes() -> None:
     assert attrs.astuple(pairing_of(pairing("a"))) == ("a", "d", "not-paired", "Approve it.")
 
 
-def test_a_pairing_request_without_an_id_is_told_each_time() -> None:
+def test_a_pairing_request_without_an_id_is_told_once_too() -> None:
     supervisor = longest()
-    assert supervisor.is_new_pairing(pairing(None))
-    assert supervisor.is_new_pairing(pairing(None))
+    told = [supervisor.is_new_pairing(pairing(name)) for name in (None, None, "a", None)]
+    assert told == [True, False, True, True]
+
+
+def test_the_end_of_a_stable_time_online_is_no_failed_attempt() -> None:
+    supervisor = Supervisor(ReconnectSettings(max_attempts=1), lambda: 1.0)
+    assert supervisor.on_ending(CLOSED, 5000.0, 0.0).action is Action.RETRY
+    assert supervisor.on_ending(CLOSED, 5001.0, None).action is Action.STOP
 
 
 def test_a_hello_ends_a_pairing() -> None:

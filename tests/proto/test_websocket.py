@@ -314,7 +314,7 @@ TOO_LARGE_HEAD = Ending(EndKind.LIMIT_EXCEEDED, f"HTTP response head over {MAX_H
 
 def test_a_head_of_exactly_the_limit_is_read() -> None:
     data = head_of(MAX_HEAD)
-    assert len(data) == MAX_HEAD
+    assert len(data) == MAX_HEAD == 16 * 1024
     assert read(data) == ([Opened()], b"")
 
 
@@ -422,6 +422,13 @@ def test_a_refusal_that_hides_its_body_in_chunk_headers_ends_too() -> None:
     head, ending = refusal(503, b"hello", b"Transfer-Encoding: chunked\r\n")
     chunks = b"5\r\nhello\r\n5;" + b"x" * 20_000 + b"\r\nworld\r\n0\r\n\r\n"
     assert read(head + chunks) == ([ending], b"")
+
+
+def test_of_a_refusals_body_at_most_16_kib_are_read() -> None:
+    head, ending = refusal(503, b"hello", b"Transfer-Encoding: chunked\r\n")
+    body = b"5\r\nhello\r\n5;".ljust(16 * 1024 - 1, b"x")
+    assert read(head + body) == ([], b"")
+    assert read(head + body + b"x") == ([ending], b"")
 
 
 def test_a_refusals_body_may_be_given_up() -> None:
@@ -737,6 +744,7 @@ def test_an_ending_is_the_last_item_whatever_follows(data: bytes) -> None:
     assert [isinstance(item, Ending) for item in items].count(True) == 1
     assert isinstance(items[-1], Ending)
     assert feed(link, [ACCEPTED, frame(1, b"x"), b""], eof=True) == ([], b"")
+    assert not link._buffer
 
 
 def test_a_link_with_nothing_to_read_has_no_item() -> None:

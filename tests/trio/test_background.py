@@ -88,3 +88,36 @@ def test_end_is_told_how_the_body_was_left_and_the_task_may_finish(raised: bool)
 
     scenario()
     assert told == [raised]
+
+
+@virtual_time
+async def test_what_the_task_raises_is_not_lost_behind_what_the_body_raises() -> None:
+    async def fail() -> None:
+        raise Oops
+
+    async def body() -> None:
+        async with background(fail):
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ConnectionError
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await body()
+    assert caught.group_contains(Oops)
+    assert caught.group_contains(ConnectionError)
+
+
+@virtual_time
+async def test_what_the_task_raises_comes_out_of_a_body_with_a_nursery_of_its_own() -> None:
+    async def fail() -> None:
+        raise Oops
+
+    async def body() -> None:
+        async with background(fail), trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await body()
+    assert caught.group_contains(Oops)

@@ -67,7 +67,7 @@ async def test_a_minute_without_trouble_is_ok() -> None:
 
 @virtual_time
 async def test_the_original_dialect_is_checked_too() -> None:
-    settings = Settings(Dialect.OPENBUTTER_V1, token=TOKEN)
+    settings = Settings(dialect=Dialect.OPENBUTTER_V1, token=TOKEN)
     report = await checked(StandInGateway(token=TOKEN, legacy=True), settings=settings)
     assert report.ok
     assert report.server_version is None

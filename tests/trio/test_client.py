@@ -131,28 +131,11 @@ async def test_settings_that_cannot_work_are_raised_before_anything_is_dialed() 
 
 
 @virtual_time
-async def test_token_and_dialect_go_before_those_of_the_settings() -> None:
+async def test_the_token_goes_before_that_of_the_settings() -> None:
     stand_in = StandInGateway(token="right", legacy=True)
-    settings = Settings(token="wrong")
-    async with connect(
-        URL,
-        token="right",
-        dialect=Dialect.OPENBUTTER_V1,
-        settings=settings,
-        dial=memory_dial(stand_in),
-    ):
+    settings = Settings(token="wrong", dialect=Dialect.OPENBUTTER_V1)
+    async with connect(URL, token="right", settings=settings, dial=memory_dial(stand_in)):
         assert stand_in.received[0].params["client"]["id"] == "openbutter"
-
-
-@virtual_time
-async def test_a_dialect_that_is_the_settings_own_keeps_their_identity() -> None:
-    stand_in = StandInGateway()
-    settings = Settings(identity=Identity("cli", "backend"))
-    async with connect(
-        URL, dialect=Dialect.GATEWAY_V4, settings=settings, dial=memory_dial(stand_in), wait=False
-    ):
-        await trio.sleep(1)
-        assert stand_in.received[0].params["client"]["id"] == "cli"
 
 
 # --- how it ends ----------------------------------------------------------------------------
@@ -815,3 +798,66 @@ async def test_a_request_that_waits_behind_others_is_not_sent_when_the_connectio
 
         await trio.sleep(1)
         stand_in.drop()
+
+
+@virtual_time
+async def test_a_reader_that_does_nothing_else_takes_a_burst_whole() -> None:
+    stand_in = StandInGateway()
+    async with (
+        connect(URL, dial=memory_dial(stand_in)) as gateway,
+        gateway.events("chat") as stream,
+    ):
+        for number in range(5000):
+            stand_in.push("chat", [number, "x" * 200])
+        for number in range(5000):
+            event = await stream.__anext__()
+            assert isinstance(event, GatewayEvent)
+            assert event.payload[0] == number
+
+
+@virtual_time
+async def test_a_stream_that_raises_anything_is_a_drop_and_no_crash() -> None:
+    """Lessons 16: every failure is an input of the machine."""
+    stand_in = StandInGateway()
+    dial = memory_dial(stand_in)
+    broken: list[trio.abc.Stream] = []
+
+    async def fragile(command: OpenTransport) -> trio.abc.Stream:
+        stream = await dial(command)
+        if not broken:
+            broken.append(stream)
+            return Fragile(stream)
+        return stream
+
+    async with connect(URL, dial=fragile) as gateway:
+        assert gateway.stats.attempts == 2
+
+
+class Fragile(trio.abc.Stream):
+    """A stream whose reads fail in a way of their own."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise Oops(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@virtual_time
+async def test_a_stream_opened_after_giving_up_raises_it() -> None:
+    stand_in = StandInGateway(token="right")
+    async with connect(URL, token="wrong", dial=memory_dial(stand_in), wait=False) as gateway:
+        with pytest.raises(GaveUpError):
+            await gateway.wait_online()
+        with pytest.raises(GaveUpError):
+            await gateway.events().__anext__()

@@ -1,0 +1,88 @@
+"""Taking the known secrets out of everything that one connection tells (G11).
+
+Rules kept here:
+
+* Decisions are taken on what the peer said, before this: a secret may be part of a code.
+* What the application gave (settings) and what hello issued are both known secrets.
+* A payload is the application's own and is told as it came; only its repr is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from butter_proto.errors import Ending, GatewayError
+from butter_proto.events import Hello
+from butter_proto.secret import Secret, redact
+
+_REMEMBERED_NAMES: Final = 1000
+
+
+class Redaction:
+    """The secrets that a connection knows, and what it tells without them."""
+
+    __slots__ = ("_names", "_secrets")
+
+    def __init__(self, secrets: tuple[Secret, ...]) -> None:
+        self._secrets = secrets
+        self._names: dict[str, str] = {}
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Learn more secrets."""
+        self._secrets = (*self._secrets, *map(Secret, texts))
+        self._names.clear()
+
+    def text(self, text: str) -> str:
+        """Take the secrets out of a text."""
+        return redact(text, self._secrets)
+
+    def name(self, name: str) -> str:
+        """Take the secrets out of an event's name, quickly for one that came before."""
+        told = self._names.get(name)
+        if told is None:
+            told = self.text(name)
+            if len(self._names) < _REMEMBERED_NAMES:
+                self._names[name] = told
+        return told
+
+    def error(self, error: GatewayError) -> GatewayError:
+        """Take the secrets out of a gateway's error."""
+        return attrs.evolve(
+            error,
+            code=self.text(error.code),
+            message=self.text(error.message),
+            details=redact(error.details, self._secrets),
+        )
+
+    def hello(self, hello: Hello) -> Hello:
+        """Take the secrets out of what a hello's repr shows."""
+        texts = redact(
+            {
+                name: getattr(hello, name)
+                for name in ("server_version", "boot_id", "connection_id", "role", "auth_method")
+            },
+            self._secrets,
+        )
+        scopes = None if hello.scopes is None else tuple(map(self.text, hello.scopes))
+        return attrs.evolve(hello, scopes=scopes, **texts)
+
+    def ending(self, ending: Ending) -> Ending:
+        """Take the secrets out of an ending."""
+        body = ending.http_body
+        texts = {secret.reveal().encode(errors="surrogatepass") for secret in self._secrets}
+        for text in sorted(texts, key=len, reverse=True):  # one may be part of another
+            body = body.replace(text, b"***")
+        fault = ending.fault
+        if fault is not None:
+            fault = attrs.evolve(fault, text=self.text(fault.text))
+        return attrs.evolve(
+            ending,
+            text=self.text(ending.text),
+            error=None if ending.error is None else self.error(ending.error),
+            fault=fault,
+            close_reason=self.text(ending.close_reason),
+            http_body=body,
+        )
