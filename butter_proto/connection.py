@@ -225,9 +225,7 @@ class Connection:
     # --- outputs ----------------------------------------------------------------------------
 
     def data_to_send(self, now: float) -> bytes:
-        """Take at most 64 KiB for the wire; they are handed out at ``now``."""
-        if self.phase is Phase.CLOSED:
-            return b""
+        """Take at most 64 KiB for the wire, handed out at ``now``; not once it is ``closed``."""
         data = self._link.outbox.take(now)
         if data and self._keepalive is not None:
             self._keepalive.handed_out(now)
