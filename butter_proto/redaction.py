@@ -59,13 +59,8 @@ class Redaction:
 
     def hello(self, hello: Hello) -> Hello:
         """Take the secrets out of what a hello's repr shows."""
-        texts = redact(
-            {
-                name: getattr(hello, name)
-                for name in ("server_version", "boot_id", "connection_id", "role", "auth_method")
-            },
-            self._secrets,
-        )
+        names = ("server_version", "boot_id", "connection_id", "role", "auth_method")
+        texts = {name: self.text(value) for name in names if (value := getattr(hello, name))}
         scopes = None if hello.scopes is None else tuple(map(self.text, hello.scopes))
         return attrs.evolve(hello, scopes=scopes, **texts)
 

@@ -48,6 +48,13 @@ def test_a_hello_keeps_its_payload_and_loses_its_secrets() -> None:
     assert Redaction((Secret(A),)).hello(bare) == bare
 
 
+def test_a_secret_of_one_letter_hides_it_and_breaks_nothing() -> None:
+    hello = read_hello({"server": {"version": "beta", "bootId": "xyz"}}, Dialect.OPENBUTTER_V1)
+    assert hello is not None
+    told = Redaction((Secret("t"),)).hello(hello)
+    assert (told.server_version, told.boot_id, told.role) == ("be***a", "xyz", None)
+
+
 def test_a_name_is_looked_at_again_when_there_are_more_secrets() -> None:
     redaction = Redaction((Secret(A),))
     assert redaction.name(B) == redaction.name(B) == B
