@@ -59,10 +59,15 @@ class Redaction:
 
     def hello(self, hello: Hello) -> Hello:
         """Take the secrets out of what a hello's repr shows."""
-        names = ("server_version", "boot_id", "connection_id", "role", "auth_method")
-        texts = {name: self.text(value) for name in names if (value := getattr(hello, name))}
-        scopes = None if hello.scopes is None else tuple(map(self.text, hello.scopes))
-        return attrs.evolve(hello, scopes=scopes, **texts)
+        return attrs.evolve(
+            hello,
+            server_version=self._text_or_none(hello.server_version),
+            boot_id=self._text_or_none(hello.boot_id),
+            connection_id=self._text_or_none(hello.connection_id),
+            role=self._text_or_none(hello.role),
+            scopes=None if hello.scopes is None else tuple(map(self.text, hello.scopes)),
+            auth_method=self._text_or_none(hello.auth_method),
+        )
 
     def ending(self, ending: Ending) -> Ending:
         """Take the secrets out of an ending."""
@@ -81,3 +86,6 @@ class Redaction:
             close_reason=self.text(ending.close_reason),
             http_body=body,
         )
+
+    def _text_or_none(self, text: str | None) -> str | None:
+        return None if text is None else self.text(text)
