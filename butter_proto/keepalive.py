@@ -7,8 +7,9 @@ Rules kept here (design.md, Keepalive):
   out; one that is still in the outbox is a miss only if nothing at all was handed out since it was
   due.
 * Any inbound byte since a probe was handed out means alive, and sets the misses to 0.
-* So a peer is found gone ``misses * interval + timeout`` after the last inbound byte or the last
-  chunk the socket took, plus the driver's lateness.
+* So a peer is found gone at most ``misses * interval + timeout`` after the last inbound byte or
+  the last chunk the socket took, plus the driver's lateness. Chunks alone are no life: the bound
+  of the socket's own buffer is the driver's to keep small.
 * A verdict that comes more than `LATE` after its time may have unread bytes behind it: then the
   peer is asked once more and judged by what comes from now on, once between two inbound bytes.
 * The tick watchdog (silence over two tick intervals) always runs (G10).

@@ -415,6 +415,7 @@ def test_of_a_long_refusal_the_first_2_kib_are_kept(headers: bytes) -> None:
     assert read(head + body) == ([ending], b"")
     assert read(head + body[:2048]) == ([ending], b"")
     assert read(head + body[:2047]) == ([], b"")
+    assert feed(started(), [head + body[:1000], body[1000:]]) == ([ending], b"")
 
 
 def test_a_refusal_that_hides_its_body_in_chunk_headers_ends_too() -> None:
@@ -429,6 +430,7 @@ def test_of_a_refusals_body_at_most_16_kib_are_read() -> None:
     body = b"5\r\nhello\r\n5;".ljust(16 * 1024 - 1, b"x")
     assert read(head + body) == ([], b"")
     assert read(head + body + b"x") == ([ending], b"")
+    assert feed(started(), [head + body[:99], body[99:] + body]) == ([ending], b"")
 
 
 def test_a_refusals_body_may_be_given_up() -> None:
