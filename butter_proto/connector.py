@@ -49,8 +49,9 @@ _LONGEST_TIMEOUT: Final = 30 * 24 * 3600.0
 
 
 def _is_duration(seconds: object) -> bool:
-    right_type = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    return right_type and 0 < seconds <= _LONGEST_TIMEOUT  # type: ignore[operator]
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return False
+    return 0 < seconds <= _LONGEST_TIMEOUT
 
 
 class _RequestIds:
