@@ -107,9 +107,7 @@ def parse_url(url: str) -> tuple[Endpoint, str | None]:
     except ValueError:
         raise InvalidSettings(f"{shown!r} is not a URL") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise InvalidSettings(
-            f"{shown!r}: a gateway URL starts with ws:// or wss://, not {parts.scheme!r}"
-        )
+        raise InvalidSettings(f"{shown!r}: a gateway URL starts with ws:// or wss://")
     if parts.username is not None or parts.password is not None:
         raise InvalidSettings(f"{shown!r}: the gateway takes no user name in its URL")
     if parts.fragment:

@@ -223,7 +223,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(
         *_kind(EndKind.OPEN_TIMEOUT, EndKind.CHALLENGE_TIMEOUT, EndKind.HELLO_TIMEOUT),
         Action.RETRY,
-        "Something accepts the connection and does not answer; is it the gateway?",
+        "Something accepts the connection and does not answer; is it the gateway, and is "
+        "ws:// or wss:// right?",
     ),
     Row(
         *_closed("slow consumer"),

@@ -156,4 +156,6 @@ def main(url: str, token: str | None = None) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        sys.exit("usage: minimal_driver.py ws://HOST:PORT [TOKEN]")
     main(*sys.argv[1:])

@@ -449,3 +449,11 @@ def test_help_and_version_are_told() -> None:
 def test_json_output_escapes_what_a_terminal_would_obey() -> None:
     shown = _json({"text": "a\x9b31mb\x7fc\u202ed\ud800 ü"})
     assert shown == '{"text": "a\\u009b31mb\\u007fc\\u202ed\\ud800 ü"}'
+
+
+def test_a_token_of_a_few_letters_rewrites_no_payload(
+    url: str, stand_in: StandInGateway, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stand_in.token = "t"
+    assert run(["call", url, "echo", '{"text": "t"}', "--token", "t"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"text": "t"}

@@ -42,7 +42,7 @@ def test_a_timeout_is_explained_by_its_last_ending() -> None:
 def test_a_timeout_without_an_ending_still_says_what_to_do() -> None:
     text = explain_failure(ConnectTimeout("not online after 3 s"))
     assert text.startswith("not online after 3 s. ")
-    assert text.endswith("is it the gateway?")
+    assert text.endswith("ws:// or wss:// right?")
 
 
 @pytest.mark.parametrize(
