@@ -19,6 +19,7 @@ from butter_proto.events import Hello
 from butter_proto.secret import Secret, redact
 
 _REMEMBERED_NAMES: Final = 1000
+_LONGEST_REMEMBERED: Final = 100
 
 
 class Redaction:
@@ -44,7 +45,7 @@ class Redaction:
         told = self._names.get(name)
         if told is None:
             told = self.text(name)
-            if len(self._names) < _REMEMBERED_NAMES:
+            if len(self._names) < _REMEMBERED_NAMES and len(name) <= _LONGEST_REMEMBERED:
                 self._names[name] = told
         return told
 

@@ -187,11 +187,12 @@ def believed(steps: Iterable[Step]) -> list[Input]:
 
 
 def wake_ups(
-    world: World, *, taking: bool, late: float = 0.0
+    world: World, *, taking: bool, listening: bool = True, late: float = 0.0
 ) -> Iterator[tuple[float, tuple[Command, ...]]]:
     """Let only time pass; yield each wake-up with its commands.
 
-    ``taking`` says whether bytes are taken; they never arrive. ``late`` is in seconds.
+    ``taking`` says whether bytes are taken (they never arrive), ``listening`` whether events are.
+    ``late`` is in seconds.
     """
     machine = world.machine
     now = believed(world.steps)[-1].now
@@ -201,7 +202,8 @@ def wake_ups(
         machine.handle_timeout(now)
         commands = pull_commands(machine)
         transport_ids += [one.id for one in commands if isinstance(one, OpenTransport)]
-        pull_events(machine)
+        if listening:
+            pull_events(machine)
         if taking:
             pull_bytes(machine, transport_ids)
         yield now, commands

@@ -69,7 +69,7 @@ tight_limits = st.builds(
 all_settings = st.builds(
     lambda settings, limits: attrs.evolve(settings, limits=limits),
     roomy_settings,
-    st.just(Limits()) | tight_limits,
+    st.sampled_from([Limits(), Limits(max_in_flight=1)]) | tight_limits,
 )
 
 
@@ -236,6 +236,7 @@ talk = st.one_of(
     _op(World.say, speeches=_said(speeches), which=which),
     _op(World.say, speeches=_said(speeches), damage=damages),
     _op(World.exchange, requests=few, speeches=_said(answers), final=st.booleans()),
+    _op(World.exchange, requests=few, speeches=_said(speeches)),
     *(
         _op(World.meet, phase=st.just(phase), speeches=_said(right, right, ordinary_speeches))
         for phase, right in enumerate((upgrade_answers, challenges, connect_answers, goodbyes))

@@ -543,6 +543,18 @@ def test_a_subscription_is_bounded_by_size_too() -> None:
     assert subscription.take() == GatewayEvent("chat", None, 6, None, 60)
 
 
+def test_a_slow_reader_loses_new_events_until_half_of_the_bytes_are_free() -> None:
+    subscription = EventSubscription(frozenset(), 1000, deaf, 100)
+    large = [GatewayEvent("chat", None, number, None, 40) for number in range(1, 8)]
+    for item in large[:4]:
+        subscription.offer(item)
+    assert subscription.take() == large[0]
+    subscription.offer(large[4])  # 80 bytes wait
+    assert subscription.take() == large[1]
+    subscription.offer(large[5])  # 40 bytes wait
+    assert list(iter(subscription.take, None)) == [large[2], overflow(2), large[5]]
+
+
 def test_a_subscription_made_after_giving_up_says_so_at_once() -> None:
     client = Client()
     client.deliver(events.Connecting(1))

@@ -59,6 +59,8 @@ from tests.proto.strategies import (
 PLAIN = Settings(token=TOKEN)
 ENDINGS = (events.Retrying, events.GaveUp, events.Stopped)
 UNANSWERED = {Delivery.NOT_SENT, Delivery.MAY_HAVE_EXECUTED}
+STOPPED_BEFORE_IT_LEFT = [op(World.request), op(World.stop), op(World.wait, seconds=0.0)]
+ONE_IN_FLIGHT = Settings(token=TOKEN, limits=Limits(max_in_flight=1))
 ONE_PENDING = Settings(token=TOKEN, limits=Limits(max_pending=1))
 WRONG = op(World.ask, method="", params=None)
 AHEAD = op(World.wrong_clock, value=50.0, from_now=True)
@@ -219,7 +221,7 @@ def test_g3_what_an_ending_in_the_same_bytes_withdraws_was_not_sent() -> None:
         ([[reply, goodbye]], Delivery.NOT_SENT),
         ([[reply], [goodbye]], Delivery.MAY_HAVE_EXECUTED),
     ):
-        world = World(Settings(token=TOKEN, limits=Limits(max_in_flight=1)))
+        world = World(ONE_IN_FLIGHT)
         world.online()
         world.request()
         waiting = world.request()
@@ -278,6 +280,7 @@ def without_delivery(step: Step) -> tuple[Any, ...]:
 
 
 @given(runs(), all_settings)
+@example([op(World.online), *[op(World.request)] * 3, op(World.ended)], ONE_IN_FLIGHT)
 def test_g7_each_accepted_request_has_one_outcome_and_that_in_time(
     run: list[Op], settings: Settings
 ) -> None:
@@ -299,6 +302,7 @@ def test_g7_each_accepted_request_has_one_outcome_and_that_in_time(
 
 
 @given(runs(), all_settings)
+@example([op(World.start), op(World.stop)], PLAIN)
 def test_g8_each_transport_that_is_opened_is_closed_once(run: list[Op], settings: Settings) -> None:
     world = World(settings).do(run)
     world.stop(abort=True)
@@ -341,6 +345,7 @@ def test_g8_inputs_for_a_transport_that_is_closed_do_nothing(
 
 @given(runs(), all_settings, st.lists(few_chunks, min_size=1, max_size=7))
 @example([op(World.online), *[op(World.request, size=100_000)] * 2, op(World.cancel)], PLAIN, [1])
+@example([op(World.online), *STOPPED_BEFORE_IT_LEFT], PLAIN, [*[ALL] * 5, 0, 0, ALL])
 def test_g12_no_request_goes_out_twice_and_none_that_is_called_not_sent(
     run: list[Op], settings: Settings, chunks: list[int]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from butter_proto.frames import encode_request
 from butter_proto.machine import OpenTransport
 from butter_proto.outbox import MAX_PONGS, Outgoing
 from butter_proto.websocket import MAX_HEAD, MAX_REFUSAL_BODY
-from tests.proto.gateway_side import TOKEN, event, frame, said
+from tests.proto.gateway_side import TOKEN, answered, event, frame, said
 from tests.proto.operations import World, new_machine, pull_commands, pull_events
 
 OVERFLOW = events.MissReason.OVERFLOW
@@ -91,6 +92,19 @@ def test_g9_the_fragments_of_a_message_are_bounded(most: int) -> None:
     assert last_kind(world) is None
     world.say([partial(said, data=frame(0, b"{}"))])
     assert last_kind(world) is EndKind.LIMIT_EXCEEDED
+
+
+def test_g9_nothing_is_kept_of_what_was_pulled() -> None:
+    world = online()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(40):
+        world.machine.receive_data(1, event(f"{number}" * 100_000, seq=number + 1), world.now)
+        world.machine.receive_data(1, frame(10, b"p" * 125), world.now)
+        pull_events(world.machine)
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 # --- what waits for the wire ---------------------------------------------------------------------
@@ -169,14 +183,32 @@ def test_g9_the_bytes_of_accepted_requests_are_bounded(sizes: list[int], window:
         assert total <= 1024
 
 
+def test_g9_a_request_that_is_over_counts_no_more() -> None:
+    world = online(max_pending_bytes=1024)
+    for way in range(30):
+        request_id = world.request(size=400, timeout=1.0)
+        assert isinstance(request_id, str)
+        if way % 3 == 0:
+            world.cancel()
+        elif way % 3 == 1:
+            world.wait(1.0)
+        else:
+            world.say([partial(answered, which=0)])
+
+
 # --- events that nobody pulls --------------------------------------------------------------------
 
 pushes = st.lists(st.integers(0, 3), min_size=1, max_size=4)
 """Events that come in one input, each with the number of those that are missing before it."""
 
 
-@given(st.lists(pushes | st.integers(1, 6), max_size=30), st.integers(1, 5), st.integers(1, 300))
-@example([[0], [0], [2], [0], 1, [0, 0], [0]], 2, 300)
+@given(
+    st.lists(pushes | st.integers(1, 6), max_size=30),
+    st.integers(1, 5) | st.just(1000),
+    st.integers(1, 300) | st.just(100_000),
+)
+@example([[0], [0], [2], [0], 1, [0, 0], [0]], 2, 100_000)
+@example([[0, 0], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]], 1000, 1)
 def test_g9_what_overflows_is_told_once_and_in_its_place(
     run: list[list[int] | int], most: int, most_bytes: int
 ) -> None:

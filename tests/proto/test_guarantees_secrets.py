@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_proto import Ending, FaultKind, GatewayError, Settings, errors, events
+from butter_proto import Ending, FaultKind, GatewayError, Limits, Settings, errors, events
 from butter_proto.client import result_of
 from butter_proto.machine import State
 from tests.proto.gateway_side import (
@@ -21,15 +21,18 @@ from tests.proto.gateway_side import (
     RECOVERY,
     SURFACE,
     TOKEN,
+    Peer,
     Speech,
     answered,
     close,
+    hello_ok,
     pushed,
     refused,
+    response,
     said,
 )
-from tests.proto.operations import Op, Refused, World, op
-from tests.proto.strategies import passing, requests, roomy_settings, wishes, wrong_requests
+from tests.proto.operations import PARAM, Op, Refused, World, op
+from tests.proto.strategies import passing, requests, roomy_settings, wishes
 
 SECRETS = (TOKEN, PASSWORD, DEVICE_TOKEN, RECOVERY, SURFACE)
 SECRET_MARK = "QQ-"
@@ -70,38 +73,42 @@ def http_answers(secret: str) -> list[bytes]:
     return [text.encode() for text in texts]
 
 
-def op_with(secret: str) -> st.SearchStrategy[Op]:
-    """Draw an operation in which the gateway, or the network, repeats a secret."""
+def welcomed_with(peer: Peer, secret: str) -> bytes:
+    """Accept the connect request with a hello that repeats a secret wherever it can."""
+    hello = hello_ok()
+    hello["server"] = dict.fromkeys(("version", "bootId", "connId"), secret)
+    hello["auth"] |= {"role": secret, "method": secret, "scopes": [secret]}
+    return response(peer.connect_id, hello)
+
+
+def meetings_with(secret: str) -> list[Op]:
+    """Return operations in which the gateway, or the network, repeats a secret."""
     error = error_with(secret)
+    both = [
+        partial(answered, which=0, payload=PAYLOAD, error=error),
+        partial(answered, which=1, payload={"text": PAYLOAD}),
+    ]
 
-    def saying(phase: int, *speeches: Speech) -> Op:
-        return op(World.meet, phase=phase, speeches=list(speeches))
+    def met(phase: int, speech: Speech) -> Op:
+        return op(World.meet, phase=phase, speeches=[speech])
 
-    return st.sampled_from(
-        [
-            *(saying(0, partial(said, data=data)) for data in http_answers(secret)),
-            saying(1, partial(said, data=close(1008, secret))),
-            saying(2, partial(refused, error=error)),
-            saying(2, partial(refused, error=error_with(secret, "NOT_PAIRED"))),
-            saying(2, partial(refused, error=error | {"retryable": False})),
-            saying(2, partial(refused, error=secret)),
-            saying(3, partial(said, data=close(4001, f"bye {secret}"))),
-            saying(3, partial(pushed, name="chat", payload={"text": PAYLOAD + secret})),
-            op(
-                World.exchange,
-                requests=2,
-                speeches=[
-                    partial(answered, which=0, payload=PAYLOAD, error=error),
-                    partial(answered, which=1, payload={"text": PAYLOAD}),
-                ],
-            ),
-            *(op(World.failed, kind=kind, fault_text=f"no {secret}") for kind in FaultKind),
-            op(World.online),
-        ]
-    )
+    return [
+        *(met(0, partial(said, data=data)) for data in http_answers(secret)),
+        met(1, partial(said, data=close(1008, secret))),
+        met(2, partial(refused, error=error)),
+        met(2, partial(refused, error=error_with(secret, "NOT_PAIRED"))),
+        met(2, partial(refused, error=error | {"retryable": False})),
+        met(2, partial(refused, error=secret)),
+        met(2, partial(welcomed_with, secret=secret)),
+        met(3, partial(said, data=close(4001, f"bye {secret}"))),
+        met(3, partial(pushed, name="chat", payload={"text": PAYLOAD + secret})),
+        met(3, partial(pushed, name=f"event.{secret}")),
+        op(World.exchange, requests=2, speeches=both),
+        *(op(World.failed, kind=kind, fault_text=f"no {secret}") for kind in FaultKind),
+    ]
 
 
-echoes = st.sampled_from(SECRETS).flatmap(op_with)
+MEETINGS = [one for secret in SECRETS for one in meetings_with(secret)]
 
 
 def shown(world: World) -> Iterator[str]:
@@ -136,7 +143,33 @@ def messages_of_the_gateway(world: World) -> Iterator[str]:
             yield repr(one)
 
 
-@given(st.lists(echoes | passing | requests | wishes | wrong_requests, max_size=20), roomy_settings)
+def check(world: World) -> None:
+    """Check that no secret, param or payload was told."""
+    for words in shown(world):
+        assert SECRET_MARK not in words
+        assert HIDDEN_MARK not in words
+    for words in messages_of_the_gateway(world):
+        assert SECRET_MARK not in words
+
+
+@pytest.mark.parametrize("meeting", MEETINGS, ids=lambda one: one.name)
+def test_g11_a_secret_that_the_gateway_repeats_is_not_told(meeting: Op) -> None:
+    world = World(Settings(token=TOKEN, password=PASSWORD), URL)
+    world.online()
+    world.do([meeting])
+    world.ended()
+    world.online(phase=0)
+    world.do([meeting]).stop(abort=True)
+    check(world)
+
+
+@given(
+    st.lists(
+        st.sampled_from(MEETINGS) | st.just(op(World.online)) | passing | requests | wishes,
+        max_size=20,
+    ),
+    roomy_settings,
+)
 def test_g11_nothing_that_is_shown_tells_a_secret_a_param_or_a_payload(
     run: list[Op], settings: Settings
 ) -> None:
@@ -144,11 +177,17 @@ def test_g11_nothing_that_is_shown_tells_a_secret_a_param_or_a_payload(
     world.online()
     assert world.machine.state is State.ONLINE  # hello's secrets are known from here on
     world.do(run).stop(abort=True)
-    for words in shown(world):
-        assert SECRET_MARK not in words
-        assert HIDDEN_MARK not in words
-    for words in messages_of_the_gateway(world):
-        assert SECRET_MARK not in words
+    check(world)
+
+
+@pytest.mark.parametrize("wrong", [{"params": {1: {PARAM}}}, {"timeout": -1.0}, {"size": 2000}])
+def test_g11_a_refused_call_does_not_tell_its_params(wrong: dict[str, Any]) -> None:
+    world = World(Settings(token=TOKEN, limits=Limits(max_pending_bytes=1024)), URL)
+    world.request(**wrong)
+    world.online()
+    world.request(**wrong)
+    assert [step.refused for step in world.steps].count(True) == 2
+    check(world)
 
 
 @pytest.mark.parametrize("secret", SECRETS)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from functools import partial
-from math import nan
+from math import inf, nan
 
 import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from butter_proto import Connector, EndKind, KeepaliveSettings, Probe, Settings, Timeouts
+from butter_proto import (
+    Connector,
+    EndKind,
+    KeepaliveSettings,
+    Limits,
+    Probe,
+    Settings,
+    Timeouts,
+)
 from butter_proto.machine import CloseTransport, OpenTransport
 from butter_proto.timers import TICK
 from tests.proto.gateway_side import TOKEN, said
@@ -29,6 +37,7 @@ from tests.proto.operations import (
 from tests.proto.strategies import all_settings, keepalives, roomy_settings, runs, wrong_clocks
 
 PLAIN = Settings(token=TOKEN)
+NARROW = Settings(token=TOKEN, limits=Limits(max_state_changes=4))
 TICKS_OF_SILENCE = 2 * 30.0
 
 # --- G5, G6 --------------------------------------------------------------------------------------
@@ -69,15 +78,17 @@ def test_g5_waking_up_early_or_again_changes_nothing(run: list[Op], settings: Se
             assert told.next_timeout in (due, one.now + TICK)
 
 
-@given(runs(), all_settings, st.booleans())
+@given(runs(), all_settings, st.booleans(), st.booleans())
+@example([op(World.start)], NARROW, True, False)
 def test_g5_a_driver_that_sleeps_until_the_timeout_wakes_up_a_bounded_number_of_times(
-    run: list[Op], settings: Settings, taking: bool
+    run: list[Op], settings: Settings, taking: bool, listening: bool
 ) -> None:
     """8 a second: two timers for each probe, of which the strategy's settings allow 2 a second."""
     world = World(settings).do(run)
     world.wait(0.0)
     before = began = world.now
-    for count, (now, _) in enumerate(wake_ups(world, taking=taking), start=1):
+    woken = wake_ups(world, taking=taking, listening=listening)
+    for count, (now, _) in enumerate(woken, start=1):
         assert now >= before + TICK
         assert count <= 20 + 8 * (now - began)
         before = now
@@ -86,6 +97,8 @@ def test_g5_a_driver_that_sleeps_until_the_timeout_wakes_up_a_bounded_number_of_
 
 
 @given(runs(wrong_clocks, wrong_clocks), all_settings)
+@example([op(World.wrong_clock, value=inf), op(World.start)], PLAIN)
+@example([op(World.wrong_clock, value=nan), op(World.start)], PLAIN)
 def test_g6_a_wrong_time_counts_as_the_largest_right_one_before_it(
     run: list[Op], settings: Settings
 ) -> None:

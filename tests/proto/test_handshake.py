@@ -394,3 +394,5 @@ def test_the_secrets_of_a_hello_are_bounded_in_number_and_length() -> None:
     assert len(found) == 32
     assert found[0] == "d"
     assert max(map(len, found)) < 5000
+    for length, count in ((4096, 1), (4097, 0)):
+        assert len(secrets_of_hello({"auth": {"recoveryScope": "x" * length}})) == count

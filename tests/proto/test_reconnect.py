@@ -518,6 +518,20 @@ def test_after_so_many_attempts_it_gives_up_and_says_so(ending: Ending, advice: 
         assert decision.advice == advice.replace("5", str(failures))
 
 
+def test_a_single_attempt_is_told_as_one() -> None:
+    settings = ReconnectSettings(max_attempts=1)
+    assert decide(closed(1000, ""), Attempts(), settings, half).advice == "Gave up after 1 attempt."
+
+
+def test_what_was_tried_counts_for_giving_up_and_what_failed_for_the_backoff() -> None:
+    """The end of a stable time online is a failure, and no attempt that failed."""
+    settings = ReconnectSettings(max_attempts=2)
+    decision = decide(closed(1000, ""), Attempts(3, tried=1), settings, half)
+    assert (decision.action, decision.delay) == (RETRY, 2.0)
+    decision = decide(closed(1000, ""), Attempts(1, tried=2), settings, half)
+    assert (decision.action, decision.advice) == (STOP, "Gave up after 2 attempts.")
+
+
 @pytest.mark.parametrize(("equal", "action"), [(1, RETRY), (2, RETRY), (3, STOP), (4, STOP)])
 def test_an_unknown_refusal_stops_at_the_third_equal_answer(equal: int, action: Action) -> None:
     decision = decide(UNKNOWN, Attempts(50, equal), SETTINGS, half)

@@ -164,6 +164,25 @@ def test_a_refusal_is_never_an_interim_answer() -> None:
     assert stage.answer("1", INTERIM, BUSY) == failed("1", REFUSED, error=BUSY, payload=INTERIM)
 
 
+def test_an_answer_that_was_guessed_is_the_outcome_and_the_request_stays_here() -> None:
+    """G12: else the caller sends it again, and the gateway executes both."""
+    stage = Stage(window=1)
+    stage.add("1")
+    stage.add("2")
+    assert stage.answer("1", error=BUSY) == failed("1", REFUSED, error=BUSY)
+    assert stage.send() == ["2"]
+
+
+def test_a_half_sent_request_that_is_answered_leaves_whole() -> None:
+    """A message once begun cannot be taken back."""
+    stage = Stage()
+    stage.add("1", size=200_000)
+    stage.take()
+    assert stage.answer("1") == Replied("1", None, 7)
+    chunks = list(iter(lambda: stage.outbox.take(0.0), b""))
+    assert sum(map(len, chunks)) > 130_000
+
+
 # --- the window -------------------------------------------------------------------------------
 
 
@@ -500,8 +519,6 @@ def test_requests_do_what_one_naive_list_does(
                 model.known.append(Known(request_id, deadline, detail, final=flag))
             case "answer" if number < len(model.known):
                 request = model.known[number]
-                if not request.started and model.is_in_flight(request):
-                    continue  # no gateway answers what it cannot have seen
                 answer = stage.answer(request.id, detail, BUSY if flag else None)
                 assert answer == model.answer(request, detail, refused=flag)
                 count(answer)
