@@ -56,9 +56,10 @@ class Peer:
     def read(self, data: bytes) -> None:
         """Take in what the machine sent."""
         assert not self.closed, "bytes after the Close frame"
+        _, frames = sent_frames(data)
+        assert all(first & 0xF != 8 for first, _ in frames[:-1]), "frames after the Close frame"
         self._ws.receive_data(data)
         for event in self._ws.events():
-            assert not self.closed, "a frame after the Close frame"
             match event:
                 case Request():
                     self.upgrade = self._ws.send(AcceptConnection())
@@ -93,6 +94,22 @@ class Peer:
         """The id of a request after connect, counted from the last one."""
         asked = [str(one["id"]) for one in self.messages if one["method"] != "connect"]
         return asked[-1 - which % len(asked)] if asked else self._ids.following
+
+
+def sent_frames(data: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
+    """Split what a client sent: an upgrade request, and each frame's first byte and payload."""
+    head = data[: data.find(b"\r\n\r\n") + 4] if data.startswith(b"GET ") else b""
+    data = data[len(head) :]
+    frames = []
+    while data:
+        short = data[1] & 0x7F
+        start, size = (4, int.from_bytes(data[2:4])) if short == 126 else (2, short)
+        key, masked = data[start : start + 4], data[start + 4 : start + 4 + size]
+        mask = (key * (size // 4 + 1))[:size]
+        plain = int.from_bytes(masked) ^ int.from_bytes(mask)
+        frames.append((data[0], plain.to_bytes(size)))
+        data = data[start + 4 + size :]
+    return head, frames
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:

@@ -67,6 +67,7 @@ class Told:
     sent: dict[int, bytes]
     next_timeout: float | None
     state: State
+    retry_at: float | None
 
     def __add__(self, later: Told) -> Told:
         sent = self.sent | {
@@ -153,6 +154,7 @@ def pull(machine: Connector, transport_ids: Collection[int], chunks: int = ALL) 
         pull_bytes(machine, [*transport_ids, *opened], chunks),
         machine.next_timeout(),
         machine.state,
+        machine.retry_at,
     )
 
 

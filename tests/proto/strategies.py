@@ -84,6 +84,13 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=4,
 )
+RATE_LIMITED: Final = {
+    "code": "INVALID_REQUEST",
+    "message": "unauthorized",
+    "details": {"code": "AUTH_RATE_LIMITED"},
+    "retryable": True,
+    "retryAfterMs": 299_993,
+}
 REFUSALS: Final = (
     {"code": "INVALID_REQUEST", "message": "no", "details": {"code": "AUTH_TOKEN_MISMATCH"}},
     {
@@ -98,13 +105,7 @@ REFUSALS: Final = (
         "message": "pairing required",
         "details": {"code": "PAIRING_REQUIRED", "requestId": "r-1"},
     },
-    {
-        "code": "INVALID_REQUEST",
-        "message": "unauthorized",
-        "details": {"code": "AUTH_RATE_LIMITED"},
-        "retryable": True,
-        "retryAfterMs": 299_993,
-    },
+    RATE_LIMITED,
     {"code": "INVALID_REQUEST", "message": "invalid connect params: at root"},
     {"code": "ODD", "message": "x", "details": {"code": "NEVER_SEEN"}},
     {"code": "ODD", "details": [1], "retryable": False},
