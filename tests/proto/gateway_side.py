@@ -14,7 +14,15 @@ from typing import Any, Final, Protocol
 
 import wsproto
 from wsproto.connection import ConnectionState
-from wsproto.events import AcceptConnection, CloseConnection, Ping, Pong, Request, TextMessage
+from wsproto.events import (
+    AcceptConnection,
+    CloseConnection,
+    Event,
+    Ping,
+    Pong,
+    Request,
+    TextMessage,
+)
 
 TOKEN: Final = "QQ-token-QQ"
 PASSWORD: Final = f"{TOKEN}-QQ-tail-QQ"
@@ -56,22 +64,26 @@ class Peer:
     def read(self, data: bytes) -> None:
         """Take in what the machine sent."""
         assert not self.closed, "bytes after the Close frame"
-        _, frames = sent_frames(data)
+        head, frames = sent_frames(data)
         assert all(first & 0xF != 8 for first, _ in frames[:-1]), "frames after the Close frame"
-        self._ws.receive_data(data)
-        for event in self._ws.events():
-            match event:
-                case Request():
-                    self.upgrade = self._ws.send(AcceptConnection())
-                case TextMessage():
-                    self._read_text(event)
-                case Ping():
-                    self.pings.append(bytes(event.payload))
-                case Pong():
-                    self.pongs.append(bytes(event.payload))
-                case CloseConnection():
-                    assert self._ws.state is ConnectionState.REMOTE_CLOSING, event
-                    self.closed = True
+        for part in (head, data[len(head) :]):  # wsproto loses what comes behind a request
+            self._ws.receive_data(part)
+            for event in self._ws.events():
+                self._take(event)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Request():
+                self.upgrade = self._ws.send(AcceptConnection())
+            case TextMessage():
+                self._read_text(event)
+            case Ping():
+                self.pings.append(bytes(event.payload))
+            case Pong():
+                self.pongs.append(bytes(event.payload))
+            case CloseConnection():
+                assert self._ws.state is ConnectionState.REMOTE_CLOSING, event
+                self.closed = True
 
     def _read_text(self, event: TextMessage) -> None:
         if self._inside:

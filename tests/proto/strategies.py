@@ -21,7 +21,7 @@ from butter_proto import (
     Timeouts,
 )
 from tests.proto import gateway_side as gateway
-from tests.proto.operations import HANDSHAKE, Damage, Op, World
+from tests.proto.operations import ALL, HANDSHAKE, Damage, Op, World
 
 # --- settings ------------------------------------------------------------------------------------
 
@@ -208,6 +208,9 @@ speeches = st.one_of(
 damages = st.none() | st.builds(
     Damage, st.integers(0, 4000), st.integers(0, 40), st.binary(max_size=4)
 )
+
+few_chunks = st.sampled_from([0, 0, 1, ALL])
+"""How many chunks of bytes a socket takes."""
 
 # --- operations ----------------------------------------------------------------------------------
 

@@ -1,13 +1,11 @@
 """The guarantees of the Machine contract, each as a property of a connector driven directly.
 
-G5, G6 and G10 are in test_guarantees_time.py, G9 in test_guarantees_bounds.py, G11 in
-test_guarantees_secrets.py.
+G5, G6 and G10 are in test_guarantees_time.py, G7 and G12 in test_guarantees_requests.py, G9 in
+test_guarantees_bounds.py, G11 in test_guarantees_secrets.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -30,7 +28,6 @@ from butter_proto.errors import FaultKind, TransportFault
 from butter_proto.machine import STATE_AFTER, CloseTransport, OpenTransport, State
 from tests.proto.gateway_side import (
     TOKEN,
-    Peer,
     answered,
     close,
     event,
@@ -41,9 +38,7 @@ from tests.proto.gateway_side import (
     sent_frames,
 )
 from tests.proto.operations import (
-    ALL,
     HANDSHAKE,
-    Ids,
     Input,
     Op,
     Step,
@@ -61,6 +56,7 @@ from tests.proto.strategies import (
     HTTP_ANSWERS,
     RATE_LIMITED,
     all_settings,
+    few_chunks,
     roomy_settings,
     runs,
     wrong_clocks,
@@ -76,14 +72,12 @@ A_LIFE = [
     partial(said, data=frame(9, b"ping")),
     partial(said, data=close(1012, "service restart")),
 ]
-STOPPED_BEFORE_IT_LEFT = [op(World.request), op(World.stop), op(World.wait, seconds=0.0)]
 ONE_IN_FLIGHT = Settings(token=TOKEN, limits=Limits(max_in_flight=1))
 ONE_PENDING = Settings(token=TOKEN, limits=Limits(max_pending=1))
 ONE_ATTEMPT = Settings(token=TOKEN, reconnect=ReconnectSettings(max_attempts=1))
 LIMITED = partial(refused, error=RATE_LIMITED)
 WRONG = op(World.ask, method="", params=None)
 AHEAD = op(World.wrong_clock, value=50.0, from_now=True)
-few_chunks = st.sampled_from([0, 0, 1, ALL])
 
 
 # --- G1, G2 --------------------------------------------------------------------------------------
@@ -121,7 +115,7 @@ def test_g1_no_http_answer_raises_in_any_phase(data: bytes, phase: int) -> None:
     world.ended()
 
 
-@pytest.mark.parametrize("depth", [10, 300, 480, 900, 950, 990, 100_000])
+@pytest.mark.parametrize("depth", [10, 300, 480, 900, 950, 990, 5000, 9900, 100_000])
 def test_g1_a_refusal_nested_to_any_depth_raises_nothing(depth: int) -> None:
     details = '{"code":"PAIRING_REQUIRED","requestId":' + "[" * depth + "]" * depth + "}"
     refusal = '{"type":"res","id":"1","ok":false,"error":{"code":"X","details":' + details + "}}"
@@ -226,7 +220,8 @@ def test_g3_what_an_ending_in_the_same_bytes_withdraws_was_not_sent() -> None:
         waiting = world.request()
         for speeches in parts:
             world.say(speeches)
-        assert deliveries(world.steps) == {waiting: delivery}
+        (failed,) = (one for one in world.told if isinstance(one, events.RequestFailed))
+        assert (failed.id, failed.delivery) == (waiting, delivery)
 
 
 @given(runs(), roomy_settings, st.lists(st.integers(0, 7), min_size=1, max_size=7))
@@ -275,29 +270,7 @@ def without_delivery(step: Step) -> tuple[Any, ...]:
     return told, step.told.commands, step.told.state, result
 
 
-# --- G7, G8, G12 ---------------------------------------------------------------------------------
-
-
-@given(runs(), all_settings)
-@example([op(World.online), *[op(World.request)] * 3, op(World.ended)], ONE_IN_FLIGHT)
-def test_g7_each_accepted_request_has_one_outcome_and_that_in_time(
-    run: list[Op], settings: Settings
-) -> None:
-    world = World(settings).do(run)
-    world.stop(abort=True)
-    pending: set[str] = set()
-    for step in world.steps:
-        if step.input.name == "request" and not step.refused:
-            pending.add(step.result)
-        if step.input.name == "cancel" and step.result is not None:
-            pending.remove(step.input.args[0])
-        for one in step.told.events:
-            if isinstance(one, events.Outcome):
-                pending.remove(one.id)
-            if isinstance(one, events.RequestAccepted):
-                assert one.id in pending
-            if isinstance(one, events.Offline | events.GaveUp | events.Stopped):
-                assert not pending
+# --- G8 ------------------------------------------------------------------------------------------
 
 
 @given(runs(), all_settings)
@@ -316,6 +289,17 @@ def test_g8_each_transport_that_is_opened_is_closed_once(run: list[Op], settings
             case CloseTransport(id=transport_id):
                 opened.remove(transport_id)
     assert not opened
+
+
+@pytest.mark.parametrize("last", [op(World.ended), op(World.failed, kind=FaultKind.RESET)], ids=str)
+@pytest.mark.parametrize("phase", [0, 1, 2, 3, 4])
+def test_g8_a_transport_that_ended_or_failed_is_closed_at_once(phase: int, last: Op) -> None:
+    world = World(PLAIN)
+    world.online(phase)
+    if phase == 4:
+        world.stop()
+    world.do([last])
+    assert world.steps[-1].told.commands == (CloseTransport(1),)
 
 
 FOR_THE_DEAD = (
@@ -340,45 +324,6 @@ def test_g8_inputs_for_a_transport_that_is_closed_do_nothing(
             for name, *args in FOR_THE_DEAD:
                 Input(name, step.input.now, (transport_id, *args)).give(machine)
         assert pull(machine, world.peers) == step.told
-
-
-@given(runs(), all_settings, st.lists(few_chunks, min_size=1, max_size=7))
-@example([op(World.online), *[op(World.request, size=100_000)] * 2, op(World.cancel)], PLAIN, [1])
-@example([op(World.online), *STOPPED_BEFORE_IT_LEFT], PLAIN, [*[ALL] * 5, 0, 0, ALL])
-def test_g12_no_request_goes_out_twice_and_none_that_is_called_not_sent(
-    run: list[Op], settings: Settings, chunks: list[int]
-) -> None:
-    world = World(settings).do(run)
-    world.stop(abort=True)
-    steps = replay(world.inputs, settings, chunks)
-    texts = texts_of(steps)
-    left = Counter(re.findall(r'^.{,20}"id":"(\w+)"', "\n".join(texts), re.MULTILINE))
-    marks = Counter(re.findall(r'"mark":(\d+)', "\n".join(texts)))
-    assert len(left) == len(texts)
-    assert all(times == 1 for times in (left | marks).values())
-    for request_id, delivery in deliveries(steps).items():
-        assert (request_id in left) == (delivery is Delivery.MAY_HAVE_EXECUTED)
-
-
-def texts_of(steps: list[Step]) -> list[str]:
-    """Return all messages of which anything was sent."""
-    peers: dict[int, Peer] = {}
-    for step in steps:
-        for transport_id, data in step.told.sent.items():
-            peers.setdefault(transport_id, Peer(Ids())).read(data)
-    return [text for peer in peers.values() for text in peer.texts]
-
-
-def deliveries(steps: list[Step]) -> dict[str, Delivery]:
-    """Return what was said of the requests that got no answer, those cancelled included."""
-    said_of = {}
-    for step in steps:
-        if isinstance(step.result, Delivery):
-            said_of[step.input.args[0]] = step.result
-        for one in step.told.events:
-            if isinstance(one, events.RequestFailed) and one.delivery in UNANSWERED:
-                said_of[one.id] = one.delivery
-    return said_of
 
 
 # --- the order of state events -------------------------------------------------------------------
