@@ -150,13 +150,8 @@ class RecentSubscription(Subscription[_T]):
             self._wake()
 
 
-class StateSubscription(RecentSubscription[events.StateEvent]):
-    """The state events."""
-
-
-class NoticeSubscription(RecentSubscription[events.Notice]):
-    """The notices."""
-
+StateSubscription = RecentSubscription[events.StateEvent]
+NoticeSubscription = RecentSubscription[events.Notice]
 
 _STANDING: Final = (events.ScopesReduced, events.PairingRequired)
 """Notices that stay true until the next Online: told first to who subscribes later."""
@@ -214,31 +209,30 @@ class Client:
     def subscribe(self, names: tuple[str, ...], limit: int, wake: Wake) -> EventSubscription:
         """Subscribe to gateway events from now on."""
         subscription = EventSubscription(frozenset(names), limit, wake, self._max_event_bytes)
-        if isinstance(self._last_state, events.GaveUp | events.Stopped):
-            gave_up = self.failure if isinstance(self._last_state, events.GaveUp) else None
-            subscription.close(gave_up)
-        else:
-            self._events[subscription] = None
-        return subscription
+        if isinstance(self._last_state, events.GaveUp):
+            subscription.close(self.failure)
+        return self._join(self._events, subscription)
 
     def watch(self, wake: Wake) -> StateSubscription:
         """Subscribe to state events; the present one comes first."""
         subscription = StateSubscription(wake)
         if self._last_state is not None:
             subscription.offer(self._last_state)
-        self._states[subscription] = None
-        if isinstance(self._last_state, events.Stopped):
-            subscription.close(None)
-        return subscription
+        return self._join(self._states, subscription)
 
     def listen(self, wake: Wake) -> NoticeSubscription:
         """Subscribe to notices; those that still stand come first."""
         subscription = NoticeSubscription(wake)
         for notice in self._standing.values():
             subscription.offer(notice)
-        self._notices[subscription] = None
+        return self._join(self._notices, subscription)
+
+    def _join(self, subscriptions: dict[_S, None], subscription: _S) -> _S:
+        """Let a subscription hear what comes, if anything more will."""
         if isinstance(self._last_state, events.Stopped):
             subscription.close(None)
+        if not subscription.closed:
+            subscriptions[subscription] = None
         return subscription
 
     def unsubscribe(self, subscription: Subscription[Any]) -> None:

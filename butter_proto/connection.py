@@ -46,6 +46,7 @@ from butter_proto.websocket import Opened, PongReceived, Received, WebSocketLink
 
 _NORMAL: Final = 1000
 _SHORT: Final = 200
+"""Characters of a value, and keys, that are kept of a huge refusal's details."""
 _BAD_DATA: Final = 1007
 _REFUSAL_BODY_TIME: Final = 1.0
 """Seconds to wait for the body of a refused upgrade."""

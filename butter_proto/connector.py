@@ -37,7 +37,7 @@ from butter_proto.handshake import check_connect_size
 from butter_proto.machine import STATE_AFTER, CloseTransport, Command, OpenTransport, State, Stats
 from butter_proto.reconnect import Action
 from butter_proto.requests import PendingRequest
-from butter_proto.settings import DEFAULT, Default, Framing, Settings
+from butter_proto.settings import DEFAULT, MONTH, Default, Framing, Settings
 from butter_proto.supervisor import Supervisor, pairing_of
 from butter_proto.timers import TICK, Clock
 
@@ -45,13 +45,12 @@ _HELD_BACK: Final = 1.0
 """Seconds until an attempt that was held back is looked at again."""
 _WORTH_TELLING: Final = 1.0
 """Seconds of lateness above which `ClockLate` is told."""
-_LONGEST_TIMEOUT: Final = 30 * 24 * 3600.0
 
 
 def _is_duration(seconds: object) -> bool:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return False
-    return 0 < seconds <= _LONGEST_TIMEOUT
+    return 0 < seconds <= MONTH
 
 
 class _RequestIds:
@@ -115,7 +114,6 @@ class Connector:
         self._commands: deque[Command] = deque()
         self._connections: dict[int, Connection] = {}
         self._current: Connection | None = None
-        self._greeted: Connection | None = None
         self._finished = False
         self._stopping = False
         self._retry_at: float | None = None
@@ -202,7 +200,7 @@ class Connector:
             raise NotOnline(f"{method} was not sent: not connected to {self._endpoint}")
         seconds = self._settings.timeouts.request if isinstance(timeout, Default) else timeout
         if seconds is not None and not _is_duration(seconds):
-            raise InvalidParams(f"timeout must be in 0..{_LONGEST_TIMEOUT:g} seconds, or None")
+            raise InvalidParams(f"timeout must be in 0..{MONTH:g} seconds, or None")
         limits = self._settings.limits
         if self._queue.pending >= limits.max_pending:
             raise PendingFull(f"{limits.max_pending} requests are pending (max_pending)")
@@ -366,8 +364,7 @@ class Connector:
         """Draw the consequences of what an input did to a connection."""
         if connection is self._current:
             online = connection.online_since is not None
-            if online and connection is not self._greeted:
-                self._greeted = connection
+            if online and connection.hello is not self._hello:
                 self._supervisor.on_online()
                 self._hello = connection.hello
                 self._stats = attrs.evolve(self._stats, online=self._stats.online + 1)
@@ -380,7 +377,7 @@ class Connector:
     def _on_ending(self, connection: Connection, ending: Ending, cause: Ending) -> None:
         now = self._clock.now
         self._stats = self._counted(connection)
-        self._current = self._greeted = None
+        self._current = None
         self._last_ending = ending
         decision = self._supervisor.on_ending(cause, now, connection.online_since)
         if self._stopping:

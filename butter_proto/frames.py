@@ -95,7 +95,7 @@ def decode(text: str | bytes, *, json_rpc: bool = False) -> Frame | None:
     try:
         # json.loads would guess UTF-16 and let surrogates pass in bytes, but not in a str
         text = text if isinstance(text, str) else str(text, "utf-8")
-        message = json.loads(text, parse_constant=_not_finite, parse_float=_finite)
+        message = load_json(text)
     except RecursionError:
         raise InvalidFrame(_TOO_DEEP) from None
     except ValueError as error:
@@ -114,6 +114,11 @@ def decode(text: str | bytes, *, json_rpc: bool = False) -> Frame | None:
     if json_rpc and message.get("jsonrpc") == "2.0":
         return _json_rpc(message)
     return None
+
+
+def load_json(text: str) -> Any:
+    """Read foreign JSON, numbers finite. Raises ValueError, or RecursionError for deep nesting."""
+    return json.loads(text, parse_constant=_not_finite, parse_float=_finite)
 
 
 def _is_too_deep(value: object) -> bool:

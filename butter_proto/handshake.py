@@ -105,12 +105,7 @@ def read_hello(payload: object, dialect: Dialect) -> Hello | None:
 
     The original's gateway may answer anything with ``ok: true``; today's sends ``hello-ok``.
     """
-    if isinstance(payload, dict):
-        fields: dict[str, Any] = payload
-    elif dialect is Dialect.OPENBUTTER_V1:
-        fields = {}
-    else:
-        return None
+    fields = _object(payload)
     if dialect is Dialect.GATEWAY_V4 and fields.get("type") != "hello-ok":
         return None
     server, auth, features = (_object(fields.get(key)) for key in ("server", "auth", "features"))

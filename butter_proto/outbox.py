@@ -24,7 +24,8 @@ from butter_proto.machine import CHUNK
 _CONTINUATION, _TEXT, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x8, 0x9, 0xA
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
-_LENGTH_16: Final = 126
+LENGTH_16: Final = 126
+"""This length in a header means that 16 bits follow, the next one 64 (RFC 6455, 5.2)."""
 _LARGEST_HEADER: Final = 8
 """A masked frame of up to 65,535 bytes has a header of at most 8."""
 _FRAGMENT: Final = CHUNK - _LARGEST_HEADER
@@ -147,10 +148,10 @@ class Outbox:
 
     def _frame(self, first: int, payload: bytes) -> bytes:
         length = len(payload)
-        if length < _LENGTH_16:
+        if length < LENGTH_16:
             header = bytes((first, _MASKED | length))
         else:
-            header = struct.pack("!BBH", first, _MASKED | _LENGTH_16, length)
+            header = struct.pack("!BBH", first, _MASKED | LENGTH_16, length)
         key = self._entropy(4)
         return header + key + _masked(payload, key)
 

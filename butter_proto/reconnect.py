@@ -241,6 +241,11 @@ ROWS: Final[tuple[Row, ...]] = (
 )
 
 
+def advice(ending: Ending) -> str:
+    """Say what to do about an ending; empty where there is nothing to say."""
+    return _worded(_row_of(ending).advice, ending)
+
+
 def decide(
     ending: Ending,
     attempts: Attempts,
@@ -248,8 +253,8 @@ def decide(
     random: Callable[[], float],
 ) -> Decision:
     """Decide what follows an ending. ``random`` returns numbers in 0..1, the jitter."""
-    row = next(row for row in ROWS if row.matches(ending))
-    advice = _worded(row.advice, ending)
+    row = _row_of(ending)
+    told = advice(ending)
     action = row.action
     if action is Action.STOP and _may_still_try(ending, attempts):
         action = Action.REPAIR if ending.error is not None else Action.RETRY
@@ -260,7 +265,7 @@ def decide(
     if action is Action.RETRY and _out_of_attempts(attempts, settings):
         action = Action.STOP
         count = f"{attempts.tried} attempt{'s' if attempts.tried > 1 else ''}"
-        advice = f"Gave up after {count}. {advice}".rstrip()
+        told = f"Gave up after {count}. {told}".rstrip()
     hint = ending.retry_after or 0.0
     delay = 0.0
     match action:
@@ -271,7 +276,11 @@ def decide(
             delay = max(hint, settings.pairing_poll)
         case Action.REPAIR:
             delay = _REPAIR_DELAY
-    return Decision(action, delay, hint if row.hint_binds else 0.0, advice)
+    return Decision(action, delay, hint if row.hint_binds else 0.0, told)
+
+
+def _row_of(ending: Ending) -> Row:
+    return next(row for row in ROWS if row.matches(ending))
 
 
 def _out_of_attempts(attempts: Attempts, settings: ReconnectSettings) -> bool:

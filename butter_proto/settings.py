@@ -27,7 +27,8 @@ from butter_proto.secret import Secret, to_secret
 
 MIB: Final = 1024 * 1024
 HOUR: Final = 3600.0
-_LONGEST: Final = 30 * 24 * HOUR
+MONTH: Final = 30 * 24 * HOUR
+"""The longest time that a request, or a command, may be given."""
 
 
 def _number(
@@ -111,7 +112,7 @@ class Timeouts:
     """From the connect request to its answer; a throttled answer takes up to 5 s (wire.md 5)."""
     close: float = attrs.field(default=1.0, validator=_number(0.01, 60.0))
     """From our Close frame to the end of the stream."""
-    request: float = attrs.field(default=30.0, validator=_number(0.001, _LONGEST))
+    request: float = attrs.field(default=30.0, validator=_number(0.001, MONTH))
     """A request's deadline where the caller names none; the reference client's (wire.md 12)."""
 
 

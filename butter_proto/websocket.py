@@ -44,7 +44,7 @@ from wsproto.utilities import ProtocolError
 
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending, EndKind
-from butter_proto.outbox import Outbox
+from butter_proto.outbox import LENGTH_16, Outbox
 from butter_proto.settings import HOUR, Limits
 
 MAX_HEAD: Final = 16 * 1024
@@ -60,7 +60,6 @@ _INFORMATIONAL: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d")
 _NO_STATUS: Final = 1005
 _BAD_UTF8: Final = 1007
 _DATA_OPCODES: Final = range(3)
-_LENGTH_16: Final = 126
 
 
 @attrs.frozen
@@ -216,7 +215,7 @@ class WebSocketLink:
     def _read_header(self) -> bool:
         """Find the frame's length, judge it, and let wsproto judge the rest of the header."""
         length = self._buffer[1] & 0x7F
-        size = 2 if length < _LENGTH_16 else 4 if length == _LENGTH_16 else 10
+        size = 2 if length < LENGTH_16 else 4 if length == LENGTH_16 else 10
         if len(self._buffer) < size:
             self._needed = size
             return False

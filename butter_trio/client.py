@@ -113,10 +113,15 @@ class Gateway:
     """A gateway to talk to. Made by `connect`."""
 
     def __init__(
-        self, machine: Connector, dial: Dial, context: ssl.SSLContext | None, hook: OnOnline | None
+        self,
+        machine: Connector,
+        client: Client,
+        dial: Dial,
+        context: ssl.SSLContext | None,
+        hook: OnOnline | None,
     ) -> None:
         self._machine = machine
-        self._client = Client()
+        self._client = client
         self._driver = Driver(
             machine, partial(open_peer, dial=dial, context=context), self._deliver
         )
@@ -322,7 +327,8 @@ async def connect(
     if token is not None:
         settings = attrs.evolve(settings, token=token)
     machine = Connector(url, settings, random=random.random, entropy=os.urandom)
-    gateway = Gateway(machine, dial, ssl_context, on_online)
+    client = Client(settings.limits.max_event_bytes)
+    gateway = Gateway(machine, client, dial, ssl_context, on_online)
     machine.start(trio.current_time())
     async with background(gateway._run, gateway._stop):  # noqa: SLF001 - the pair is one idea
         if wait:

@@ -28,7 +28,7 @@ from butter_proto.errors import ButterError, ConnectionEnded, InvalidSettings, R
 from butter_proto.events import EventsMissed, GatewayEvent
 from butter_proto.identity import VERSION
 from butter_proto.secret import Secret, redact
-from butter_proto.settings import Dialect, Settings
+from butter_proto.settings import MONTH, Dialect, Settings
 from butter_proto.testing import StandInGateway
 from butter_trio.background import background
 from butter_trio.check import Report, Run, check, keepalive_for
@@ -85,10 +85,9 @@ def _to_json(text: str) -> Any:
         raise click.BadParameter(f"this is no JSON: {error}") from None
 
 
-_MONTH: Final = 30 * 24 * 3600
 _timeout = click.option(
     "--timeout",
-    type=click.FloatRange(0.001, _MONTH),
+    type=click.FloatRange(0.001, MONTH),
     default=30,
     show_default=True,
     metavar="SECONDS",
@@ -120,7 +119,7 @@ def butter() -> None:
 @_token
 @click.option(
     "--duration",
-    type=click.FloatRange(1, _MONTH),
+    type=click.FloatRange(1, MONTH),
     default=60,
     show_default=True,
     metavar="SECONDS",

@@ -106,6 +106,7 @@ class Driver:
         now = trio.current_time()
         try:
             self._machine.transport_opened(transport.command.id, now, certificate)
+            self.pump()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, transport, stream)
                 await self._read(transport, stream)
@@ -128,7 +129,6 @@ class Driver:
     @trio.lowlevel.enable_ki_protection
     async def _write(self, transport: _Transport, stream: trio.abc.Stream) -> None:
         machine, transport_id = self._machine, transport.command.id
-        self.pump()
         while True:
             transport.chunk = machine.data_to_send(transport_id)
             if not transport.chunk:

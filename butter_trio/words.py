@@ -12,8 +12,7 @@ from typing import Final, assert_never
 
 from butter_proto import events
 from butter_proto.errors import ConnectionEnded, ConnectTimeout, Ending, EndKind
-from butter_proto.reconnect import Attempts, decide
-from butter_proto.settings import ReconnectSettings
+from butter_proto.reconnect import advice
 
 TOKEN_VARIABLE: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 - its name
 """The environment variable that may hold the gateway's token."""
@@ -32,15 +31,13 @@ def printable(text: str) -> str:
 
 def explain(ending: Ending) -> str:
     """Say why a connection ended and what to do."""
-    decision = decide(ending, Attempts(), ReconnectSettings(), lambda: 0.0)
-    return f"{ending}. {decision.advice or _LOOK}"
+    return f"{ending}. {advice(ending) or _LOOK}"
 
 
 def explain_failure(error: ConnectionEnded) -> str:
     """Say why there is no connection and what to do."""
     if isinstance(error, ConnectTimeout):
-        advice = explain(error.ending or NO_ANSWER).removeprefix(str(error.ending or NO_ANSWER))
-        return f"{error}{advice}"
+        return f"{error}. {advice(error.ending or NO_ANSWER) or _LOOK}"
     return str(error)  # GaveUp has its advice
 
 

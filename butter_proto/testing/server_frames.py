@@ -11,12 +11,12 @@ Rules kept here:
 from __future__ import annotations
 
 import json
-import math
-from typing import Any, Final, Never
+from typing import Any, Final
 
 import attrs
 
 from butter_proto.errors import GatewayError
+from butter_proto.frames import load_json
 from butter_proto.testing import schema
 
 _REQUEST: Final = schema.ClosedObject(
@@ -80,7 +80,7 @@ def decode_request(
 ) -> Request | InvalidRequest | LegacyPing | None:
     """Read one message of a client; None: it is no JSON. ``legacy`` allows the original's forms."""
     try:
-        message = json.loads(data.decode(), parse_constant=_not_finite, parse_float=_finite)
+        message = load_json(data.decode())
     except (ValueError, RecursionError):
         return None
     if legacy and message == {"type": "ping"}:
@@ -162,14 +162,3 @@ def _echoed_id(message: object) -> str | float:
 def _dumps(message: dict[str, Any]) -> str:
     text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode(errors="backslashreplace").decode()
-
-
-def _not_finite(_: str) -> Never:
-    raise ValueError("not finite")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("not finite")
-    return value

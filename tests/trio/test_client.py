@@ -861,3 +861,18 @@ async def test_a_stream_opened_after_giving_up_raises_it() -> None:
             await gateway.wait_online()
         with pytest.raises(GaveUpError):
             await gateway.events().__anext__()
+
+
+@virtual_time
+async def test_the_size_of_what_waits_for_a_reader_is_bounded_by_the_settings() -> None:
+    stand_in = StandInGateway()
+    settings = Settings(limits=Limits(max_event_bytes=5000))
+    async with (
+        connect(URL, settings=settings, dial=memory_dial(stand_in)) as gateway,
+        gateway.events("chat") as stream,
+    ):
+        for _ in range(20):
+            stand_in.push("chat", "x" * 1000)
+            await trio.sleep(1)
+        taken = [await stream.__anext__() for _ in range(6)]
+    assert [type(item) for item in taken] == [GatewayEvent] * 5 + [EventsMissed]
