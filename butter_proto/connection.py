@@ -21,6 +21,7 @@ from typing import Any, Final
 import attrs
 
 from butter_proto import events, frames
+from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import (
     Delivery,
@@ -78,6 +79,7 @@ class Surroundings:
     entropy: Callable[[int], bytes]
     next_id: Callable[[], str]
     queue: EventQueue
+    counters: Counters
 
 
 class Connection:
@@ -95,9 +97,12 @@ class Connection:
         self._settings = around.settings
         self._next_id = around.next_id
         self._queue = around.queue
+        self._counters = around.counters
         self._previous = previous
         self._timers: Timers[Any] = Timers()
-        self._link = WebSocketLink(around.endpoint, around.settings.limits, around.entropy)
+        self._link = WebSocketLink(
+            around.endpoint, around.settings.limits, around.entropy, around.counters
+        )
         self._requests = Requests(
             self._link.outbox, self._timers, around.settings.limits.max_in_flight
         )
@@ -118,20 +123,12 @@ class Connection:
         """The same unredacted, for `reconnect.decide` alone: a secret may be part of a code."""
         self.hello: events.Hello | None = None
         self.online_since: float | None = None
-        self.ignored = 0
-        self.events = 0
-        self.probes = 0
         self._timers.set(_Timer.PHASE, now + self._settings.timeouts.open)
 
     @property
     def closed(self) -> bool:
         """True once the transport may be dropped."""
         return self.phase is Phase.CLOSED
-
-    @property
-    def misses(self) -> int:
-        """Probes that were not answered in time."""
-        return self._keepalive.misses if self._keepalive is not None else 0
 
     # --- transport inputs -------------------------------------------------------------------
 
@@ -147,6 +144,7 @@ class Connection:
         self._now = now
         if self.phase is Phase.CLOSED or not self._opened:
             return
+        self._counters.bytes_received += len(data)
         if self.phase is Phase.CLOSING:
             if not data:
                 self.phase = Phase.CLOSED
@@ -154,6 +152,7 @@ class Connection:
         if not data:
             self._link.receive_eof()
         else:
+            self._counters.last_received_at = now
             self._link.receive_data(data)
             if self._keepalive is not None:
                 self._keepalive.heard(now)
@@ -260,6 +259,7 @@ class Connection:
             self._timers.set(_Timer.REFUSAL_BODY, self._now + _REFUSAL_BODY_TIME)
 
     def _on_message(self, message: Received) -> None:
+        self._counters.messages_received += 1
         try:
             frame = frames.decode(message.data, json_rpc=self._settings.json_rpc)
         except frames.InvalidFrame as error:
@@ -278,7 +278,7 @@ class Connection:
             case frames.Pong():
                 pass
             case _:
-                self.ignored += 1
+                self._counters.ignored_frames += 1
 
     def _on_challenge(self, payload: object) -> None:
         challenge = read_challenge(payload)
@@ -306,7 +306,11 @@ class Connection:
         self.hello = hello
         self.redaction.add(secrets_of_hello(hello.payload))
         self._keepalive = Keepalive(
-            self._settings.keepalive, hello.policy.tick_interval, self._timers, self._now
+            self._settings.keepalive,
+            hello.policy.tick_interval,
+            self._timers,
+            self._counters,
+            self._now,
         )
         self._go_online(hello)
 
@@ -319,6 +323,8 @@ class Connection:
         before = self._previous.boot_id if self._previous is not None else None
         known = before is not None and hello.boot_id is not None
         resync, boot_changed = self._previous is not None, known and hello.boot_id != before
+        self._counters.online += 1
+        self._counters.reconnects += resync
         told = self.redaction.hello(hello)
         self._queue.put(events.Online(told, resync, boot_changed))
         requested = self._settings.identity.scopes
@@ -326,12 +332,14 @@ class Connection:
             self._queue.put_notice(events.ScopesReduced(requested, told.scopes or ()))
 
     def _on_event(self, frame: frames.EventFrame, size: int) -> None:
-        self.events += 1
+        self._counters.events += 1
         missed = 0
         if frame.seq is not None:
             if self._expected_seq is not None:
                 missed = max(0, frame.seq - self._expected_seq)
             self._expected_seq = max(self._expected_seq or 0, frame.seq + 1)
+        if missed:
+            self._counters.gap(missed)
         if frame.name == frames.EVENT_SHUTDOWN and isinstance(frame.payload, dict):
             hint = frames.seconds_from_ms(frame.payload.get("restartExpectedMs"))
             if hint is not None:
@@ -348,7 +356,7 @@ class Connection:
             response = attrs.evolve(response, error=self.redaction.error(response.error))
         outcome = self._requests.on_response(response, size)
         if outcome is None:
-            self.ignored += 1
+            self._counters.ignored_frames += 1
         else:
             self._queue.put(outcome)
 
@@ -364,7 +372,7 @@ class Connection:
 
     def _ask(self) -> None:
         assert self._keepalive is not None
-        self.probes += 1
+        self._counters.probes += 1
         key = self._next_id()
         ping = self._settings.keepalive.probe is not Probe.HEALTH and self._link.can_ping
         if ping:
@@ -382,6 +390,7 @@ class Connection:
         assert self._keepalive is not None
         seconds = self._keepalive.answered(self._now)
         if seconds is not None:
+            self._counters.probe_answered(seconds)
             self._queue.put_notice(events.RoundTrip(seconds))
 
     # --- the end ----------------------------------------------------------------------------
@@ -405,6 +414,7 @@ class Connection:
         for outcome in self._requests.end(self.ending):
             self._queue.put(outcome)
         if online:
+            self._counters.disconnects += ending.kind is not EndKind.STOPPED
             self._queue.put(events.Offline(self.ending))
         self._timers.stop_all()
         if linger:

@@ -21,11 +21,11 @@ import attrs
 
 from butter_proto import events, frames
 from butter_proto.connection import Connection, Phase, Surroundings
+from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint, parse_url
 from butter_proto.errors import (
     Delivery,
     Ending,
-    EndKind,
     InvalidParams,
     LocalProtocolError,
     NotOnline,
@@ -106,9 +106,12 @@ class Connector:
         self._settings = settings
         self._supervisor = Supervisor(settings.reconnect, random)
         self._next_transport_id = next_transport_id or count(1).__next__
-        self._queue = EventQueue(settings.limits)
+        self._counters = Counters()
+        self._queue = EventQueue(settings.limits, self._counters)
         self._ids = _RequestIds(next_request_id or map(str, count(1)).__next__)
-        self._around = Surroundings(settings, self._endpoint, entropy, self._ids.take, self._queue)
+        self._around = Surroundings(
+            settings, self._endpoint, entropy, self._ids.take, self._queue, self._counters
+        )
         self._clock = Clock()
         self._handled = -math.inf
         self._commands: deque[Command] = deque()
@@ -119,7 +122,6 @@ class Connector:
         self._retry_at: float | None = None
         self._hello: events.Hello | None = None
         self._last_ending: Ending | None = None
-        self._stats = Stats()
 
     # --- state ------------------------------------------------------------------------------
 
@@ -150,8 +152,8 @@ class Connector:
 
     @property
     def stats(self) -> Stats:
-        """The counters, the current connection's included."""
-        return self._counted(self._current) if self._current is not None else self._stats
+        """The counters as they are now."""
+        return self._counters.snapshot()
 
     # --- the application's inputs -----------------------------------------------------------
 
@@ -342,7 +344,7 @@ class Connector:
             self._retry_at = now + _HELD_BACK
             return
         self._retry_at = None
-        self._stats = attrs.evolve(self._stats, attempts=self._stats.attempts + 1)
+        self._counters.attempts += 1
         transport_id = self._next_transport_id()
         self._current = self._connections[transport_id] = Connection(self._around, now, self._hello)
         endpoint = self._endpoint
@@ -358,7 +360,7 @@ class Connector:
                 endpoint.url,
             )
         )
-        self._queue.put(events.Connecting(self._supervisor.next_attempt))
+        self._queue.put(events.Connecting(self._supervisor.next_attempt, transport_id))
 
     def _settle(self, transport_id: int, connection: Connection) -> None:
         """Draw the consequences of what an input did to a connection."""
@@ -367,7 +369,6 @@ class Connector:
             if online and connection.hello is not self._hello:
                 self._supervisor.on_online()
                 self._hello = connection.hello
-                self._stats = attrs.evolve(self._stats, online=self._stats.online + 1)
             if connection.ending is not None and connection.cause is not None:
                 self._on_ending(connection, connection.ending, connection.cause)
         if connection.closed and self._connections.pop(transport_id, None) is not None:
@@ -376,7 +377,6 @@ class Connector:
 
     def _on_ending(self, connection: Connection, ending: Ending, cause: Ending) -> None:
         now = self._clock.now
-        self._stats = self._counted(connection)
         self._current = None
         self._last_ending = ending
         decision = self._supervisor.on_ending(cause, now, connection.online_since)
@@ -395,17 +395,3 @@ class Connector:
         if self._stopping and not self._connections and not self._finished:
             self._finished = True
             self._queue.put(events.Stopped())
-
-    def _counted(self, connection: Connection) -> Stats:
-        """Return the counters with those of a connection added."""
-        ending = connection.ending
-        lost = ending is not None and ending.online and ending.kind is not EndKind.STOPPED
-        return attrs.evolve(
-            self._stats,
-            disconnects=self._stats.disconnects + lost,
-            events=self._stats.events + connection.events,
-            dropped_events=self._queue.dropped,
-            ignored_frames=self._stats.ignored_frames + connection.ignored,
-            probes=self._stats.probes + connection.probes,
-            misses=self._stats.misses + connection.misses,
-        )

@@ -15,6 +15,7 @@ from collections import deque
 from typing import get_args
 
 from butter_proto import events
+from butter_proto.counters import Counters
 from butter_proto.settings import Limits
 
 _OUTCOMES = frozenset(get_args(events.Outcome))
@@ -36,26 +37,26 @@ class EventQueue:
 
     __slots__ = (
         "_bytes",
+        "_counters",
         "_droppable",
         "_limits",
         "_overflow",
         "_queue",
         "_room",
         "_told",
-        "dropped",
         "pending",
         "state_changes",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, counters: Counters) -> None:
         self._limits = limits
+        self._counters = counters
         self._queue: deque[events.Event | _Overflow] = deque()
         self._droppable = 0
         self._bytes = 0
         self._room = True
         self._overflow: _Overflow | None = None
         self._told: type[events.StateEvent] | None = None
-        self.dropped = 0
         self.pending = 0
         """Requests accepted whose outcome was not pulled; the owner adds, ``next`` subtracts."""
         self.state_changes = 0
@@ -91,7 +92,7 @@ class EventQueue:
     def put_gateway_event(self, event: events.GatewayEvent, missed_before: int) -> None:
         """Queue a gateway event, before it the gap that it shows."""
         if not self._room:
-            self._drop(missed_before + 1)
+            self._drop(missed_before)
             return
         if missed_before:
             self._queue.append(events.EventsMissed(events.MissReason.GAP, missed_before))
@@ -121,9 +122,9 @@ class EventQueue:
             self._droppable -= 1
         return event
 
-    def _drop(self, count: int) -> None:
+    def _drop(self, missed_before: int) -> None:
         if self._overflow is None:
             self._overflow = _Overflow()
             self._queue.append(self._overflow)
-        self._overflow.count += count
-        self.dropped += count
+        self._overflow.count += missed_before + 1
+        self._counters.dropped_events += 1

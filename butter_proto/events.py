@@ -61,9 +61,13 @@ class Hello:
 
 @attrs.frozen
 class Connecting:
-    """An attempt begins; ``attempt`` counts from 1 since the last stable time online."""
+    """An attempt begins; ``attempt`` counts from 1 since the last stable time online.
+
+    ``transport_id`` is the id of its OpenTransport.
+    """
 
     attempt: int
+    transport_id: int
 
 
 @attrs.frozen

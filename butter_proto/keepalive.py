@@ -20,6 +20,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Final
 
+from butter_proto.counters import Counters
 from butter_proto.outbox import Outgoing
 from butter_proto.settings import KeepaliveSettings, Probe
 from butter_proto.timers import LATEST, Timers
@@ -51,6 +52,7 @@ class Keepalive:
     __slots__ = (
         "_answered",
         "_asked_at",
+        "_counters",
         "_forced",
         "_handed_out_at",
         "_heard_at",
@@ -63,14 +65,19 @@ class Keepalive:
         "_settings",
         "_silence",
         "_timers",
-        "misses",
     )
 
     def __init__(
-        self, settings: KeepaliveSettings, tick_interval: float, timers: Timers[Any], now: float
+        self,
+        settings: KeepaliveSettings,
+        tick_interval: float,
+        timers: Timers[Any],
+        counters: Counters,
+        now: float,
     ) -> None:
         self._settings = settings
         self._timers = timers
+        self._counters = counters
         self._silence = _TICKS_OF_SILENCE * tick_interval
         self._probing = settings.probe is not Probe.NONE
         self._probe: Outgoing | None = None
@@ -82,8 +89,6 @@ class Keepalive:
         self._handed_out_at = -LATEST
         self._look_until: float | None = None
         self._in_a_row = 0
-        self.misses = 0
-        """Misses so far, for the counters."""
         self._next = now + settings.interval
         if self._probing:
             timers.set(KeepaliveTimer.PROBE, self._next)
@@ -164,7 +169,7 @@ class Keepalive:
             return self._judged(now)
         if self._late(due, now):
             return self._ask(now)
-        self.misses += 1
+        self._counters.misses += 1
         self._in_a_row += 1
         return Verdict.GONE if self._in_a_row >= self._settings.misses else self._judged(now)
 

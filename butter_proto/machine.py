@@ -121,19 +121,53 @@ Message = Text | Ping | Close
 
 @attrs.frozen
 class Stats:
-    """What a machine has counted so far."""
+    """What a machine has counted so far, over all its connections."""
 
     attempts: int = 0
+    """Connections begun."""
     online: int = 0
+    """Hellos accepted."""
+    reconnects: int = 0
+    """Hellos accepted after the first one."""
     disconnects: int = 0
     """Endings after Online that the application did not ask for."""
+    messages_received: int = 0
+    """WebSocket messages taken in whole; pings, pongs and Close frames are none."""
+    messages_sent: int = 0
+    """WebSocket messages of which a byte was handed out."""
+    bytes_received: int = 0
+    """Bytes of the transports, or the UTF-8 size of messages with ``framing=MESSAGES``."""
+    bytes_sent: int = 0
+    """The same of what was handed out."""
     events: int = 0
     """Gateway events received, ticks included."""
+    gaps: int = 0
+    """Gaps seen in ``seq``."""
+    missed_events: int = 0
+    """Events that the gateway did not send, by those gaps."""
     dropped_events: int = 0
+    """Events received that found no room because nobody pulled."""
     ignored_frames: int = 0
     """Messages that were JSON objects but no frame or answer that is known here."""
     probes: int = 0
+    """Probes asked."""
     misses: int = 0
+    """Probes not answered in time."""
+    round_trip: float | None = None
+    """The last round trip of a probe, in seconds."""
+    smoothed_round_trip: float | None = None
+    """All of them, each new one with a weight of 1/8 (RFC 6298), in seconds."""
+    last_received_at: float | None = None
+    """When the last inbound byte came, on the clock of ``now``; of the present connection or of
+    the last one that heard anything."""
+
+    def age(self, now: float) -> float | None:
+        """Return the seconds since the last inbound byte: the measure of health (lesson 37).
+
+        None before the first byte.
+        """
+        last = self.last_received_at
+        return None if last is None else max(0.0, now - last)
 
 
 class Machine(Protocol):

@@ -19,6 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
+from butter_proto.counters import Counters
 from butter_proto.machine import CHUNK
 
 _CONTINUATION, _TEXT, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x8, 0x9, 0xA
@@ -52,10 +53,11 @@ class Outgoing:
 class Outbox:
     """The outbound half of a WebSocket link."""
 
-    __slots__ = ("_closed", "_control", "_entropy", "_messages")
+    __slots__ = ("_closed", "_control", "_counters", "_entropy", "_messages")
 
-    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, entropy: Callable[[int], bytes], counters: Counters) -> None:
         self._entropy = entropy
+        self._counters = counters
         self._control: deque[Outgoing] = deque()
         self._messages: OrderedDict[Outgoing, None] = OrderedDict()
         self._closed = False
@@ -103,6 +105,7 @@ class Outbox:
         while (frame := self._next_frame(room, now)) is not None:
             frames.append(frame)
             room -= len(frame)
+        self._counters.bytes_sent += CHUNK - room
         return b"".join(frames)
 
     def _queue(self, opcode: int, payload: bytes) -> Outgoing:
@@ -140,6 +143,7 @@ class Outbox:
         item.offset = offset + size
         if item.handed_out_at is None:
             item.handed_out_at = now
+            self._counters.messages_sent += 1
         if size == left:
             del self._messages[item]
             item.payload = b""  # an abandoned request keeps its place, not its bytes

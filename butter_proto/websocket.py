@@ -42,6 +42,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
+from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending, EndKind
 from butter_proto.outbox import LENGTH_16, Outbox
@@ -102,8 +103,14 @@ class WebSocketLink:
 
     can_ping = True
 
-    def __init__(self, endpoint: Endpoint, limits: Limits, entropy: Callable[[int], bytes]) -> None:
-        self.outbox = Outbox(entropy)
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        limits: Limits,
+        entropy: Callable[[int], bytes],
+        counters: Counters,
+    ) -> None:
+        self.outbox = Outbox(entropy, counters)
         self._endpoint = endpoint
         self._limits = limits
         self._entropy = entropy

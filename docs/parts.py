@@ -445,11 +445,19 @@ def machine_calls() -> str:
     return table(("name", "what it does"), rows)
 
 
+def counters() -> str:
+    """List what a machine counts."""
+    told = sentences("machine.py")
+    names = [field.name for field in attrs.fields(machine.Stats)]
+    return table(("counter", "meaning"), ((f"`{n}`", told[f"Stats.{n}"]) for n in names))
+
+
 # --- all of them ----------------------------------------------------------------------------
 
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "driver": driver,
     "machine": machine_calls,
+    "counters": counters,
     **{f"g{guarantee}": partial(tests_of, guarantee) for guarantee in GUARANTEES},
     "states-diagram": states_diagram,
     "states": states_table,

@@ -52,7 +52,7 @@ async def test_a_wrong_token_stops_with_advice_after_one_attempt(gateway: RealGa
     wrong = gateway.token[::-1]
     async with connected(gateway, token=wrong, wait=False) as client, client.states() as states:
         told = [await anext(states), await anext(states)]
-        assert told[0] == Connecting(1)
+        assert told[0] == Connecting(1, 1)
         assert isinstance(told[1], GaveUp)
         error = told[1].ending.error
         assert error is not None

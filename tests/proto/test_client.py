@@ -313,7 +313,7 @@ def test_a_client_that_was_told_nothing_knows_nothing() -> None:
 
 def test_online_lasts_from_online_to_offline_and_the_hello_stays_readable() -> None:
     client = Client()
-    deliver(client, events.Connecting(1))
+    deliver(client, events.Connecting(1, 1))
     before = client.online
     deliver(client, online())
     during = client.online
@@ -325,7 +325,7 @@ def test_online_lasts_from_online_to_offline_and_the_hello_stays_readable() -> N
 def test_each_online_is_a_new_generation() -> None:
     client = Client()
     seen = []
-    for told in (online(), events.Offline(ENDING), events.Connecting(1), online(resync=True)):
+    for told in (online(), events.Offline(ENDING), events.Connecting(1, 1), online(resync=True)):
         deliver(client, told)
         seen.append(client.generation)
     assert seen == [1, 1, 1, 2]
@@ -338,7 +338,7 @@ def test_the_last_ending_is_that_of_the_last_attempt() -> None:
     for told in (
         events.Offline(ENDING),
         events.Retrying(LATER, 2, 1.0),
-        events.Connecting(2),
+        events.Connecting(2, 1),
         events.GaveUp(ENDING, "x"),
         events.Stopped(),
     ):
@@ -351,14 +351,14 @@ def test_each_online_after_the_first_tells_that_events_were_missed() -> None:
     """Lessons 18; before any event of the new connection, filtered for nobody."""
     client = Client()
     reader = reader_of(client, "chat")
-    deliver(client, online(), event(1), events.Offline(ENDING), events.Connecting(1))
+    deliver(client, online(), event(1), events.Offline(ENDING), events.Connecting(1, 1))
     deliver(client, online(resync=True), event(2))
     assert reader.take() == [event(1), EventsMissed(MissReason.RECONNECT), event(2)]
 
 
 def test_a_watcher_gets_the_present_state_first_and_then_each_change() -> None:
     client = Client()
-    deliver(client, events.Connecting(1), online())
+    deliver(client, events.Connecting(1, 1), online())
     watcher = Reader(client.watch)
     assert watcher.woken == 1
     deliver(client, events.Offline(ENDING), event(1), events.Retrying(ENDING, 2, 1.0))
@@ -373,8 +373,8 @@ def test_a_watcher_gets_the_present_state_first_and_then_each_change() -> None:
 def test_a_watcher_far_behind_misses_the_oldest_states() -> None:
     client = Client()
     watcher = Reader(client.watch)
-    deliver(client, *[events.Connecting(attempt) for attempt in range(STATE_LIMIT + 5)])
-    assert watcher.take() == [events.Connecting(5 + number) for number in range(STATE_LIMIT)]
+    deliver(client, *[events.Connecting(attempt, 1) for attempt in range(STATE_LIMIT + 5)])
+    assert watcher.take() == [events.Connecting(5 + number, 1) for number in range(STATE_LIMIT)]
 
 
 # --- notices ------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ def test_a_later_listener_first_gets_what_still_stands() -> None:
     newer = events.PairingRequired("id-2", "device", "not-paired", None)
     deliver(client, SCOPES, PAIRING, events.RoundTrip(0.1), newer)
     assert Reader(client.listen).take() == [SCOPES, newer]
-    deliver(client, events.Offline(ENDING), events.Connecting(1))
+    deliver(client, events.Offline(ENDING), events.Connecting(1, 1))
     assert Reader(client.listen).take() == [SCOPES, newer]
 
 
@@ -489,7 +489,7 @@ def test_an_unsubscribed_reader_gets_nothing_more_and_ends(
     other = Reader(lambda wake: subscribe(client, wake))
     client.unsubscribe(reader.subscription)
     client.unsubscribe(reader.subscription)
-    deliver(client, event(1), events.Connecting(1), SCOPES)
+    deliver(client, event(1), events.Connecting(1, 1), SCOPES)
     assert reader.take() == []
     assert (reader.subscription.closed, reader.subscription.error) == (True, None)
     assert reader.woken == 1
@@ -504,7 +504,7 @@ def test_an_unsubscribed_reader_gets_nothing_more_and_ends(
 def test_a_waiter_for_online_waits_on_until_it_is_given_up_or_stopped() -> None:
     client = Client()
     for told in (
-        events.Connecting(1),
+        events.Connecting(1, 1),
         online(),
         events.Offline(ENDING),
         events.Retrying(ENDING, 2, 1.0),
@@ -557,7 +557,7 @@ def test_a_slow_reader_loses_new_events_until_half_of_the_bytes_are_free() -> No
 
 def test_a_subscription_made_after_giving_up_says_so_at_once() -> None:
     client = Client()
-    client.deliver(events.Connecting(1))
+    client.deliver(events.Connecting(1, 1))
     client.deliver(events.GaveUp(Ending(EndKind.SILENT_PEER), "advice"))
     subscription = client.subscribe((), 10, deaf)
     assert subscription.closed

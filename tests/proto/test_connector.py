@@ -65,7 +65,7 @@ def test_start_asks_for_a_transport() -> None:
     assert (command.host, command.port, command.tls) == ("gateway.example", 8443, True)
     assert command.server_name == "gateway.example"
     assert command.url == "wss://gateway.example:8443/path?x=1"
-    assert machine.next_event() == events.Connecting(1)
+    assert machine.next_event() == events.Connecting(1, 1)
     assert machine.state is State.CONNECTING
 
 

@@ -60,7 +60,7 @@ HELLO = Hello(
     {"auth": {"deviceToken": HIDDEN}},
 )
 ONE_OF_EACH: list[Event] = [
-    Connecting(1),
+    Connecting(1, 1),
     Online(HELLO, resync=True, boot_changed=False),
     Offline(ENDING),
     Retrying(ENDING, 2, 0.5),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from butter_proto.counters import Counters
 from butter_proto.keepalive import LATE, Keepalive, Verdict
 from butter_proto.machine import CHUNK
 from butter_proto.outbox import Outbox, Outgoing
@@ -35,13 +36,14 @@ class Stage:
         self.gone: float | None = None
         self.probe: Outgoing | None = None
         self._as_text = settings.probe is Probe.HEALTH
-        self.outbox = Outbox(bytes)
+        self.counters = Counters()
+        self.outbox = Outbox(bytes, self.counters)
         self.timers: Timers[Any] = Timers()
-        self.keepalive = Keepalive(settings, tick, self.timers, start)
+        self.keepalive = Keepalive(settings, tick, self.timers, self.counters, start)
 
     @property
     def misses(self) -> int:
-        return self.keepalive.misses
+        return self.counters.misses
 
     def wake(self, at: float) -> None:
         """Be woken at a time, on time or late, and handle everything that is due."""

@@ -125,8 +125,16 @@ def test_a_message_shows_its_size_and_not_its_text() -> None:
     assert repr(Text(HIDDEN)) == f"Text(text=<{len(HIDDEN)} characters>)"
 
 
-def test_a_machine_has_counted_nothing_at_first() -> None:
-    assert set(attrs.astuple(Stats())) == {0}
+def test_a_machine_has_counted_and_measured_nothing_at_first() -> None:
+    assert set(attrs.astuple(Stats())) == {0, None}
+    assert Stats().age(5.0) is None
+
+
+@pytest.mark.parametrize(("now", "age"), [(7.5, 2.5), (5.0, 0.0), (4.0, 0.0)])
+def test_the_age_of_the_last_byte_is_counted_from_it_and_never_negative(
+    now: float, age: float
+) -> None:
+    assert Stats(last_received_at=5.0).age(now) == age
 
 
 @pytest.mark.parametrize(

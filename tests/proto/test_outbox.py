@@ -12,6 +12,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.frame_protocol import FrameDecoder, Opcode
 
+from butter_proto.counters import Counters
 from butter_proto.machine import CHUNK
 from butter_proto.outbox import MAX_PONGS, Outbox
 
@@ -92,13 +93,13 @@ def control_of(data: bytes) -> list[Event]:
 
 def test_a_text_is_the_masked_frame_of_the_rfc() -> None:
     """The bytes stand in RFC 6455, 5.7."""
-    outbox = Outbox(lambda size: RFC_MASK[:size])
+    outbox = Outbox(lambda size: RFC_MASK[:size], Counters())
     outbox.text(b"Hello")
     assert outbox.take(0.0) == bytes.fromhex("818537fa213d7f9f4d5158")
 
 
 def test_a_close_is_the_masked_frame_of_the_rfc() -> None:
-    outbox = Outbox(lambda size: RFC_MASK[:size])
+    outbox = Outbox(lambda size: RFC_MASK[:size], Counters())
     outbox.close(1000, "Hello")
     masked = bytes(a ^ b for a, b in zip(b"\x03\xe8Hello", RFC_MASK + RFC_MASK, strict=False))
     assert outbox.take(0.0) == bytes.fromhex("888737fa213d") + masked
@@ -110,7 +111,7 @@ def test_a_close_is_the_masked_frame_of_the_rfc() -> None:
 )
 def test_a_text_of_any_size_arrives_as_it_was_in_fragments_of_64_kib(size: int) -> None:
     """wire.md 8: the gateway takes 26 MB in fragments of 64 KiB."""
-    outbox = Outbox(Random(1).randbytes)
+    outbox = Outbox(Random(1).randbytes, Counters())
     text = "é" * (size // 2) + "x" * (size % 2)
     outbox.text(text.encode())
     server = Server()
@@ -131,7 +132,7 @@ def test_every_frame_is_masked_with_its_own_four_bytes_of_the_entropy() -> None:
         drawn.append(size)
         return bytes([len(drawn)] * size)
 
-    outbox = Outbox(entropy)
+    outbox = Outbox(entropy, Counters())
     outbox.text(b"")
     outbox.ping(b"")
     outbox.text(bytes(LARGEST_FRAGMENT + 1))
@@ -147,7 +148,7 @@ def test_every_frame_is_masked_with_its_own_four_bytes_of_the_entropy() -> None:
 def test_whatever_is_queued_leaves_once_in_order_and_in_whole_frames(
     operations: list[tuple[str, int]], close: bool, seed: int
 ) -> None:
-    outbox = Outbox(Random(seed).randbytes)
+    outbox = Outbox(Random(seed).randbytes, Counters())
     server = Server()
     texts = {}
     control: list[Event] = []
@@ -198,7 +199,7 @@ def test_whatever_is_queued_leaves_once_in_order_and_in_whole_frames(
 
 def test_control_frames_pass_a_large_upload_at_the_next_frame() -> None:
     """wire.md 6: a client whose pong waits behind its upload is killed after 50 s."""
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     outbox.text(bytes(10 * CHUNK))
     outbox.take(0.0)
     outbox.pong(b"answer")
@@ -209,7 +210,7 @@ def test_control_frames_pass_a_large_upload_at_the_next_frame() -> None:
 
 
 def test_small_messages_share_one_chunk() -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     for _ in range(3):
         outbox.text(b"x" * 100)
     data = outbox.take(0.0)
@@ -218,7 +219,7 @@ def test_small_messages_share_one_chunk() -> None:
 
 
 def test_a_message_that_does_not_fit_beside_the_one_before_waits_for_the_next_chunk() -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     outbox.text(b"a" * 40_000)
     second = outbox.text(b"b" * 40_000)
     assert len(frames_of(outbox.take(1.0))) == 1
@@ -228,7 +229,7 @@ def test_a_message_that_does_not_fit_beside_the_one_before_waits_for_the_next_ch
 
 
 def test_control_frames_beyond_one_chunk_wait_for_the_next_and_stay_before_messages() -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     outbox.text(b"message")
     for number in range(600):
         outbox.pong(b"%125d" % number)
@@ -239,14 +240,14 @@ def test_control_frames_beyond_one_chunk_wait_for_the_next_and_stay_before_messa
 
 
 def test_bytes_that_are_no_frame_leave_as_they_are_and_first() -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     outbox.raw(b"GET / HTTP/1.1\r\n\r\n")
     outbox.text(b"x")
     assert outbox.take(0.0) == b"GET / HTTP/1.1\r\n\r\n" + b"\x81\x81\0\0\0\0x"
 
 
 def test_an_upgrade_request_of_64_kib_fills_one_chunk() -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     outbox.raw(b"x" * CHUNK)
     outbox.ping(b"")
     assert [len(data) for data in drain(outbox)] == [CHUNK, 6]
@@ -261,7 +262,7 @@ def test_an_upgrade_request_of_64_kib_fills_one_chunk() -> None:
 def test_an_item_knows_when_its_first_byte_was_handed_out(
     queue: Callable[[Outbox], object],
 ) -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     item = queue(outbox)
     seen = [getattr(item, "handed_out_at")]  # noqa: B009 - the lambdas have no type
     for now in (1.5, 2.5, 3.5):
@@ -271,7 +272,7 @@ def test_an_item_knows_when_its_first_byte_was_handed_out(
 
 
 def test_a_withdrawn_message_never_leaves_and_the_others_do() -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     items = [outbox.text(name) for name in (b"a", b"b", b"c", b"d")]
     for item in (items[0], items[2]):
         outbox.withdraw(item)
@@ -281,7 +282,7 @@ def test_a_withdrawn_message_never_leaves_and_the_others_do() -> None:
 
 def test_withdrawn_messages_take_no_room_while_the_socket_takes_nothing() -> None:
     """G9: the outbox is bounded by what waits in it, not by what was ever put there."""
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     outbox.text(bytes(2 * CHUNK))
     outbox.take(0.0)
     items = [outbox.text(b"x") for _ in range(1000)]
@@ -292,14 +293,14 @@ def test_withdrawn_messages_take_no_room_while_the_socket_takes_nothing() -> Non
 
 def test_a_message_that_left_is_not_kept() -> None:
     """G9: an abandoned request keeps its place in flight for 60 s, but not its bytes."""
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     item = outbox.text(b"x" * 100)
     outbox.take(0.0)
     assert item.payload == b""
 
 
 def test_a_message_whose_first_byte_left_cannot_be_withdrawn() -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     item = outbox.text(bytes(2 * CHUNK))
     outbox.take(0.0)
     with pytest.raises(AssertionError):
@@ -311,7 +312,7 @@ def test_a_message_whose_first_byte_left_cannot_be_withdrawn() -> None:
 
 def test_a_close_passes_a_half_sent_message_and_nothing_leaves_after_it() -> None:
     """RFC 6455, 5.5.1; lessons 31."""
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     outbox.text(bytes(2 * CHUNK))
     outbox.take(0.0)
     outbox.text(b"waiting")
@@ -325,7 +326,7 @@ def test_a_close_passes_a_half_sent_message_and_nothing_leaves_after_it() -> Non
 
 
 def test_a_message_that_a_close_dropped_was_not_handed_out_and_may_still_be_withdrawn() -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     item = outbox.text(b"x")
     outbox.close(1000, "")
     outbox.withdraw(item)
@@ -334,7 +335,7 @@ def test_a_message_that_a_close_dropped_was_not_handed_out_and_may_still_be_with
 
 
 def test_a_close_without_a_code_is_empty() -> None:
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     outbox.close(None, "not told")
     assert outbox.take(0.0) == b"\x88\x80\0\0\0\0"
 
@@ -350,7 +351,7 @@ def test_a_close_without_a_code_is_empty() -> None:
 )
 def test_a_long_close_reason_is_cut_at_a_character(reason: str, told: str) -> None:
     """RFC 6455, 5.5: a control frame has at most 125 bytes."""
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     outbox.close(4000, reason)
     assert control_of(outbox.take(0.0)) == [CloseConnection(4000, told)]
 
@@ -360,7 +361,7 @@ def test_a_long_close_reason_is_cut_at_a_character(reason: str, told: str) -> No
 
 def test_of_too_many_waiting_pongs_the_newest_replaces_the_last() -> None:
     """RFC 6455, 5.5.3: only the most recent ping needs its answer."""
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     for number in range(3 * MAX_PONGS):
         outbox.pong(b"%d" % number)
     assert MAX_PONGS == 1000
@@ -371,7 +372,7 @@ def test_of_too_many_waiting_pongs_the_newest_replaces_the_last() -> None:
 
 def test_a_flood_of_pings_pushes_out_no_ping_and_no_close_of_ours() -> None:
     """A probe that was lost here would count as not yet sent for ever."""
-    outbox = Outbox(zeros)
+    outbox = Outbox(zeros, Counters())
     for _ in range(MAX_PONGS):
         outbox.pong(b"before")
     probe = outbox.ping(b"probe")

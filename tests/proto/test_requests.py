@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameDecoder
 
+from butter_proto.counters import Counters
 from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import Outcome, Replied, RequestAccepted, RequestFailed
 from butter_proto.frames import Response
@@ -28,7 +29,7 @@ class Stage:
 
     def __init__(self, window: int = 200) -> None:
         self.now = 0.0
-        self.outbox = Outbox(bytes)
+        self.outbox = Outbox(bytes, Counters())
         self.timers: Timers[Any] = Timers()
         self.requests = Requests(self.outbox, self.timers, window)
 

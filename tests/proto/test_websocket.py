@@ -29,6 +29,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import generate_accept_token
 
+from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint, parse_url
 from butter_proto.errors import Ending, EndKind
 from butter_proto.outbox import MAX_PONGS
@@ -59,7 +60,7 @@ def zeros(size: int) -> bytes:
 
 def started(limits: Limits = DEFAULT) -> WebSocketLink:
     """Make a link whose upgrade request has left."""
-    link = WebSocketLink(ENDPOINT, limits, zeros)
+    link = WebSocketLink(ENDPOINT, limits, zeros, Counters())
     link.start()
     while link.outbox.take(0.0):
         pass
@@ -151,7 +152,7 @@ def assert_violation(items: list[LinkItem], out: bytes, code: int, text: str = "
 
 def upgrade_request(url: str, entropy: Callable[[int], bytes] = zeros) -> bytes:
     endpoint, _ = parse_url(url)
-    link = WebSocketLink(endpoint, DEFAULT, entropy)
+    link = WebSocketLink(endpoint, DEFAULT, entropy, Counters())
     link.start()
     return link.outbox.take(0.0)
 

@@ -59,7 +59,7 @@ def test_trouble_is_told(event: events.Retrying | EventsMissed, text: str) -> No
 
 
 def test_what_is_no_trouble_is_not_told() -> None:
-    for event in (events.Connecting(1), events.Offline(LOST), events.Stopped()):
+    for event in (events.Connecting(1, 1), events.Offline(LOST), events.Stopped()):
         assert trouble(event) is None
 
 
