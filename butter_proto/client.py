@@ -64,6 +64,11 @@ class Subscription(Generic[_T]):
         self.closed = False
         self.error: errors.ConnectionEnded | None = None
 
+    @property
+    def ready(self) -> bool:
+        """True where an item waits, or nothing more will come."""
+        return bool(self._queue) or self.closed
+
     def take(self) -> _T | None:
         """Take the oldest item, or None."""
         return self._queue.popleft() if self._queue else None
@@ -180,6 +185,11 @@ class Client:
         return isinstance(self._last_state, events.Online)
 
     @property
+    def stopped(self) -> bool:
+        """True once nothing more will be delivered."""
+        return isinstance(self._last_state, events.Stopped)
+
+    @property
     def failure(self) -> errors.ConnectionEnded | None:
         """What a waiter for Online must be told now: gave up, stopped, or None: go on waiting."""
         match self._last_state:
@@ -229,7 +239,7 @@ class Client:
 
     def _join(self, subscriptions: dict[_S, None], subscription: _S) -> _S:
         """Let a subscription hear what comes, if anything more will."""
-        if isinstance(self._last_state, events.Stopped):
+        if self.stopped:
             subscription.close(None)
         if not subscription.closed:
             subscriptions[subscription] = None

@@ -121,6 +121,18 @@ def load_json(text: str) -> Any:
     return json.loads(text, parse_constant=_not_finite, parse_float=_finite)
 
 
+def event_message(
+    name: str, payload: Any, seq: int | None = None, state_version: Any = None
+) -> dict[str, Any]:
+    """Return an event as the message that it is on the wire."""
+    message: dict[str, Any] = {"type": "event", "event": name, "payload": payload}
+    if seq is not None:
+        message["seq"] = seq
+    if state_version is not None:
+        message["stateVersion"] = state_version
+    return message
+
+
 def _is_too_deep(value: object) -> bool:
     level: list[Any] = [value]
     for _ in range(DEEPEST):

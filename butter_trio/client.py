@@ -36,6 +36,7 @@ from butter_proto.events import (
     Offline,
     StateEvent,
 )
+from butter_proto.journal import Journal
 from butter_proto.machine import State, Stats
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings
@@ -125,6 +126,7 @@ class Gateway:
         self._driver = Driver(
             machine, partial(open_peer, dial=dial, context=context), self._deliver
         )
+        self._journal = Journal()
         self._hook = hook
         self._hooked = 0
         self._hook_scope: trio.CancelScope | None = None
@@ -277,6 +279,7 @@ class Gateway:
     def _deliver(self, event: Event) -> None:
         self._client.deliver(event)
         if isinstance(event, StateEvent):
+            _log.log(*self._journal.line(event))
             if self._hook_scope is not None and isinstance(event, Offline):
                 self._hook_scope.cancel()
             self._changed.unpark_all()

@@ -12,6 +12,7 @@ Rules kept here:
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ import trio
 from butter_proto.errors import ButterError, ConnectionEnded, InvalidSettings, RequestRefused
 from butter_proto.events import EventsMissed, GatewayEvent
 from butter_proto.identity import VERSION
+from butter_proto.journal import printable
 from butter_proto.secret import Secret, redact
 from butter_proto.settings import MONTH, Dialect, Settings
 from butter_proto.testing import StandInGateway
@@ -40,13 +42,13 @@ from butter_trio.words import (
     TOKEN_VARIABLE,
     explain_failure,
     notable,
-    printable,
     trouble,
 )
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    logging.getLogger("butter_trio").addHandler(logging.NullHandler())  # `tell` says it better
     try:
         code = butter.main(arguments, prog_name="butter", standalone_mode=False)
     except click.ClickException as error:

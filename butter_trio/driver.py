@@ -13,8 +13,9 @@ import trio
 
 from butter_proto.errors import TransportFault
 from butter_proto.events import Event
+from butter_proto.faults import fault_of
 from butter_proto.machine import CHUNK, Machine, OpenTransport
-from butter_trio.dial import Peer, fault_of
+from butter_trio.dial import Peer
 
 _READ_ON = 1.0
 """Seconds a reader gets to find out why a write failed: a refusal may still be unread."""

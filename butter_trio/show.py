@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from butter_proto.journal import printable
 from butter_trio.check import Report, Run
-from butter_trio.words import printable
 
 _MS = 1000
 

@@ -21,14 +21,6 @@ NO_ANSWER: Final = Ending(EndKind.HELLO_TIMEOUT)
 _LOOK: Final = "Look at the gateway's log of that time, and at the network in between."
 
 
-def printable(text: str) -> str:
-    """Return one line of text with everything escaped that a terminal might act on."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
-
-
 def explain(ending: Ending) -> str:
     """Say why a connection ended and what to do."""
     return f"{ending}. {advice(ending) or _LOOK}"

@@ -20,6 +20,7 @@ PACKAGES: Final = ("butter_proto", "butter_trio", "butter_threads")
 
 ORDER: Final = (
     "butter_proto/errors.py",
+    "butter_proto/faults.py",
     "butter_proto/endpoint.py",
     "butter_proto/secret.py",
     "butter_proto/identity.py",
@@ -45,6 +46,8 @@ ORDER: Final = (
     "butter_proto/connector.py",
     "butter_proto/pool.py",
     "butter_proto/client.py",
+    "butter_proto/emitter.py",
+    "butter_proto/journal.py",
     "butter_proto/__init__.py",
     "butter_proto/testing/",  # one layer: its files may import each other
     "butter_trio/background.py",
@@ -60,7 +63,12 @@ ORDER: Final = (
     "butter_trio/show.py",
     "butter_trio/commands.py",
     "butter_trio/cli.py",
+    "butter_threads/dial.py",
+    "butter_threads/transport.py",
     "butter_threads/driver.py",
+    "butter_threads/callbacks.py",
+    "butter_threads/calls.py",
+    "butter_threads/streams.py",
     "butter_threads/client.py",
     "butter_threads/serve.py",
     "butter_threads/__init__.py",
@@ -70,7 +78,7 @@ ORDER: Final = (
 # fmt: off
 PURE: Final = frozenset({
     "__future__", "abc", "base64", "binascii", "bisect", "codecs", "collections", "contextlib",
-    "copy", "dataclasses", "enum", "functools", "hashlib", "heapq", "hmac", "ipaddress",
+    "copy", "dataclasses", "enum", "errno", "functools", "hashlib", "heapq", "hmac", "ipaddress",
     "itertools", "json", "math", "operator", "re", "string", "struct", "sys", "types", "typing",
     "urllib.parse",
 })

@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 
 from butter_proto.errors import GatewayError
-from butter_proto.frames import load_json
+from butter_proto.frames import event_message, load_json
 from butter_proto.testing import schema
 
 _REQUEST: Final = schema.ClosedObject(
@@ -103,12 +103,7 @@ def encode_answer(request: Request | InvalidRequest, answer: Answer) -> str:
 
 def encode_event(name: str, payload: Any, seq: int | None = None, state_version: Any = None) -> str:
     """Write an event."""
-    message: dict[str, Any] = {"type": "event", "event": name, "payload": payload}
-    if seq is not None:
-        message["seq"] = seq
-    if state_version is not None:
-        message["stateVersion"] = state_version
-    return _dumps(message)
+    return _dumps(event_message(name, payload, seq, state_version))
 
 
 def encode_notification(name: str, payload: Any) -> str:

@@ -568,3 +568,25 @@ def test_waiting_too_long_for_a_hook_is_told_as_such() -> None:
     client = Client()
     client.deliver(online())
     assert "on_online has not finished" in str(client.connect_timeout(5.0))
+
+
+def test_a_subscription_is_ready_where_something_waits_or_nothing_will_come() -> None:
+    client = Client()
+    subscription = client.subscribe((), 10, deaf)
+    ready = [subscription.ready]
+    client.deliver(event(1))
+    ready.append(subscription.ready)
+    subscription.take()
+    ready.append(subscription.ready)
+    subscription.close(None)
+    ready.append(subscription.ready)
+    assert ready == [False, True, False, True]
+
+
+def test_a_client_knows_that_nothing_more_will_come() -> None:
+    client = Client()
+    known = []
+    for told in (events.Connecting(1, 1), events.Stopped()):
+        client.deliver(told)
+        known.append(client.stopped)
+    assert known == [False, True]

@@ -16,11 +16,12 @@ import trustme
 
 from butter_proto.errors import EndKind, FaultKind
 from butter_proto.events import GatewayEvent, Offline, Retrying
+from butter_proto.faults import fault_of
 from butter_proto.machine import OpenTransport
 from butter_proto.settings import Limits, Settings, Timeouts
 from butter_proto.testing import StandInGateway
 from butter_trio import ConnectTimeout, Dial, GaveUp, RequestTimeout, State, connect
-from butter_trio.dial import dial_tcp, fault_of, open_peer
+from butter_trio.dial import dial_tcp, open_peer
 from butter_trio.testing import memory_dial
 from tests.trio.scenario import COMMAND, URL, real_time, until, virtual_time
 

@@ -7,7 +7,7 @@ import pytest
 from butter_proto import events
 from butter_proto.errors import ConnectTimeout, Ending, EndKind, GatewayError, GaveUp
 from butter_proto.events import EventsMissed, MissReason, Notice
-from butter_trio.words import explain, explain_failure, notable, printable, trouble
+from butter_trio.words import explain, explain_failure, notable, trouble
 
 LOST = Ending(EndKind.END_OF_STREAM, online=True)
 REFUSED = Ending(
@@ -78,8 +78,3 @@ def test_notices_that_matter_are_told(notice: Notice, text: str) -> None:
 
 def test_measurements_are_not_told() -> None:
     assert notable(events.RoundTrip(0.1)) is None
-
-
-def test_what_a_terminal_might_act_on_is_escaped() -> None:
-    assert printable("plain ünïcode") == "plain ünïcode"
-    assert printable("\x1b[31mred\r\n\u202e") == r"\x1b[31mred\r\n\u202e"

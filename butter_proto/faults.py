@@ -1,0 +1,64 @@
+"""Naming what a driver met: from an exception to a `TransportFault`, for any runtime.
+
+Rules kept here:
+
+* An exception is known by the names of its types, so that no socket or TLS module is imported.
+* Groups and causes are walked; the first that says something counts.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from butter_proto.errors import FaultKind, TransportFault
+
+_TYPES: Final[Mapping[str, FaultKind]] = {
+    "gaierror": FaultKind.DNS,
+    "SSLCertVerificationError": FaultKind.CERTIFICATE,
+    "ConnectionRefusedError": FaultKind.REFUSED,
+    "ConnectionResetError": FaultKind.RESET,
+    "BrokenPipeError": FaultKind.RESET,
+    "ConnectionAbortedError": FaultKind.RESET,
+    "PermissionError": FaultKind.LOCAL,
+    "TimeoutError": FaultKind.UNREACHABLE,
+}
+_ERRNOS: Final[Mapping[int | None, FaultKind]] = {
+    errno.EHOSTUNREACH: FaultKind.UNREACHABLE,
+    errno.ENETUNREACH: FaultKind.UNREACHABLE,
+    errno.EHOSTDOWN: FaultKind.UNREACHABLE,
+    errno.ENETDOWN: FaultKind.UNREACHABLE,
+    errno.EMFILE: FaultKind.LOCAL,
+    errno.ENFILE: FaultKind.LOCAL,
+    errno.ENOBUFS: FaultKind.LOCAL,
+    errno.ENOMEM: FaultKind.LOCAL,
+    errno.EADDRNOTAVAIL: FaultKind.LOCAL,
+    errno.EAFNOSUPPORT: FaultKind.LOCAL,
+}
+
+
+def fault_of(error: BaseException) -> TransportFault:
+    """Name what went wrong."""
+    for cause in _causes(error):
+        kind = _kind_of(cause)
+        if kind is not FaultKind.OTHER:
+            return TransportFault(kind, str(cause))
+    return TransportFault(FaultKind.OTHER, str(error) or type(error).__name__)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Walk an exception, its group's members and its causes."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from _causes(member)
+    if error.__cause__ is not None:
+        yield from _causes(error.__cause__)
+
+
+def _kind_of(error: BaseException) -> FaultKind:
+    for kind in type(error).__mro__:
+        if kind.__name__ in _TYPES:
+            return _TYPES[kind.__name__]
+    return _ERRNOS.get(error.errno if isinstance(error, OSError) else None, FaultKind.OTHER)

@@ -1,0 +1,66 @@
+"""What an adapter logs: one line per state change, with the id of the transport it is about.
+
+Rules kept here:
+
+* An `Ending` is redacted before it is told, so no line has a secret; payloads are in none (G11).
+* A line is one line: what a peer wrote cannot add another.
+* Only giving up is a warning: a program that set up no logging sees warnings on stderr, and it is
+  told of everything by events anyway.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import assert_never
+
+from butter_proto import events
+
+
+class Level(IntEnum):
+    """The levels of the standard library's logging."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+
+
+class Journal:
+    """Writes the lines of one connector."""
+
+    __slots__ = ("_transport_id",)
+
+    def __init__(self) -> None:
+        self._transport_id = 0
+
+    def line(self, event: events.StateEvent) -> tuple[Level, str]:
+        """Return what to log about a state change."""
+        if isinstance(event, events.Connecting):
+            self._transport_id = event.transport_id
+        level, text = _said(event)
+        return level, f"transport {self._transport_id}: {printable(text)}"
+
+
+def printable(text: str) -> str:
+    """Return one line of text with everything escaped that a terminal might act on."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def _said(event: events.StateEvent) -> tuple[Level, str]:
+    match event:
+        case events.Connecting(attempt=attempt):
+            return Level.DEBUG, f"connecting, attempt {attempt}"
+        case events.Online(hello=hello):
+            return Level.INFO, f"online, gateway {hello.server_version or 'of unknown version'}"
+        case events.Offline(ending=ending):
+            return Level.INFO, f"offline: {ending}"
+        case events.Retrying(ending=ending, attempt=attempt, delay=delay):
+            return Level.INFO, f"{ending}; attempt {attempt} in {delay:.2f} s"
+        case events.GaveUp(ending=ending, advice=advice):
+            return Level.WARNING, f"gave up: {ending}. {advice}"
+        case events.Stopped():
+            return Level.DEBUG, "stopped"
+        case _:
+            assert_never(event)

@@ -1,0 +1,88 @@
+"""openbutter for threads: ``connect``, what it yields and what it raises.
+
+The state events and notices are in the module ``events``: ``events.GaveUp`` is the event,
+``GaveUp`` the exception.
+"""
+
+from butter_proto import events
+from butter_proto.errors import (
+    ButterError,
+    ConnectionEnded,
+    ConnectTimeout,
+    Delivery,
+    Ending,
+    EndKind,
+    GatewayError,
+    GaveUp,
+    InvalidParams,
+    InvalidSettings,
+    LocalProtocolError,
+    MessageTooLarge,
+    NotOnline,
+    PendingFull,
+    RequestFailed,
+    RequestMayHaveExecuted,
+    RequestNotSent,
+    RequestRefused,
+    RequestTimeout,
+)
+from butter_proto.events import EventsMissed, GatewayEvent, Hello
+from butter_proto.identity import Identity
+from butter_proto.machine import State, Stats
+from butter_proto.secret import Secret
+from butter_proto.settings import (
+    Dialect,
+    KeepaliveSettings,
+    Limits,
+    Probe,
+    ReconnectSettings,
+    Settings,
+    Timeouts,
+)
+from butter_threads.client import Gateway, connect
+from butter_threads.dial import Dial, dial_tcp
+from butter_threads.streams import EventStream, NoticeStream, StateStream
+
+__all__ = [
+    "ButterError",
+    "ConnectTimeout",
+    "ConnectionEnded",
+    "Delivery",
+    "Dial",
+    "Dialect",
+    "EndKind",
+    "Ending",
+    "EventStream",
+    "EventsMissed",
+    "Gateway",
+    "GatewayError",
+    "GatewayEvent",
+    "GaveUp",
+    "Hello",
+    "Identity",
+    "InvalidParams",
+    "InvalidSettings",
+    "KeepaliveSettings",
+    "Limits",
+    "LocalProtocolError",
+    "MessageTooLarge",
+    "NotOnline",
+    "NoticeStream",
+    "PendingFull",
+    "Probe",
+    "ReconnectSettings",
+    "RequestFailed",
+    "RequestMayHaveExecuted",
+    "RequestNotSent",
+    "RequestRefused",
+    "RequestTimeout",
+    "Secret",
+    "Settings",
+    "State",
+    "StateStream",
+    "Stats",
+    "Timeouts",
+    "connect",
+    "dial_tcp",
+    "events",
+]

@@ -1,0 +1,414 @@
+"""The blocking API, for any number of threads.
+
+    with butter_threads.connect("ws://127.0.0.1:18789", token=...) as gateway:
+        gateway.request("health")
+
+Rules kept here:
+
+* One lock guards the machine and what waits for it. No code of the user runs under it.
+* Done-callbacks of `submit`'s futures run in the I/O thread, so they must not block: calls that
+  wait raise `LocalProtocolError` there. The ``on_online`` hook and the callbacks of ``on`` have
+  threads of their own, in which everything is allowed.
+* Every waiter is woken when the gateway is closed. All threads are daemons, so the interpreter's
+  exit waits for none; in the child of a fork every call raises `ConnectionEnded`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from itertools import count
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from weakref import WeakSet
+
+import attrs
+
+from butter_proto import errors
+from butter_proto.client import Client, Subscription, result_of
+from butter_proto.connector import Connector
+from butter_proto.endpoint import Endpoint
+from butter_proto.events import Event, Hello, Outcome, StateEvent, Stopped
+from butter_proto.journal import Journal
+from butter_proto.machine import State, Stats
+from butter_proto.secret import Secret
+from butter_proto.settings import DEFAULT, Default, Settings
+from butter_threads.callbacks import Callback, Callbacks
+from butter_threads.calls import Call, Waiter
+from butter_threads.dial import Dial, dial_tcp, open_peer
+from butter_threads.driver import Driver
+from butter_threads.streams import EventStream, NoticeStream, Source, StateStream, Stream, bounded
+
+_log = logging.getLogger("butter_threads")
+_T = TypeVar("_T")
+_numbers = count(1)
+_living: Final[WeakSet[Gateway]] = WeakSet()
+
+OnOnline = Callable[["Gateway"], object]
+
+
+class Gateway:
+    """A gateway to talk to, from any thread. Made by `connect`; a context manager."""
+
+    def __init__(
+        self,
+        machine: Connector,
+        client: Client,
+        dial: Dial,
+        context: ssl.SSLContext | None,
+        hook: OnOnline | None,
+    ) -> None:
+        name = f"butter_threads {next(_numbers)}"
+        self._machine = machine
+        self._client = client
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._source = Source(self._lock, self._may_wait, self._unsubscribe)
+        self._driver = Driver(
+            machine,
+            partial(open_peer, dial=dial, context=context),
+            self._deliver,
+            self._settle,
+            partial(machine.stop, abort=True),
+            lock=self._lock,
+            name=name,
+        )
+        self._callbacks = Callbacks(self._lock, machine.endpoint.url, f"{name}: callbacks")
+        self._journal = Journal()
+        self._lines: deque[tuple[int, str]] = deque()
+        self._settled: deque[tuple[Call, Outcome]] = deque()
+        self._hook = hook
+        self._hooked = 0
+        self._hook_thread: threading.Thread | None = None
+        if hook is not None:
+            self._hook_thread = threading.Thread(
+                target=self._run_hook, args=(hook,), name=f"{name}: on_online", daemon=True
+            )
+        self._forked = False
+        _living.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(abort=error is not None)
+
+    # --- what is known ----------------------------------------------------------------------
+
+    @property
+    def hello(self) -> Hello:
+        """The last hello of the gateway. Raises `NotOnline` before the first."""
+        if self._client.hello is None:
+            raise errors.NotOnline("there was no hello yet")
+        return self._client.hello
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the gateway is."""
+        return self._machine.endpoint
+
+    @property
+    def state(self) -> State:
+        """Where the connector is."""
+        return self._machine.state
+
+    @property
+    def retry_at(self) -> float | None:
+        """When the next attempt begins, on `time.monotonic`; None where none is planned."""
+        return self._machine.retry_at
+
+    @property
+    def last_ending(self) -> errors.Ending | None:
+        """How the last connection ended, if one did."""
+        return self._machine.last_ending
+
+    @property
+    def stats(self) -> Stats:
+        """The counters; their times are on `time.monotonic`."""
+        return self._machine.stats
+
+    def states(self, *, timeout: float | None = None) -> StateStream:
+        """Iterate over the state events, the present one first."""
+        return Stream(self._source, timeout, self._client.watch)
+
+    def notices(self, *, timeout: float | None = None) -> NoticeStream:
+        """Iterate over the notices from now on; those that still stand come first."""
+        return Stream(self._source, timeout, self._client.listen)
+
+    def events(self, *names: str, limit: int = 1000, timeout: float | None = None) -> EventStream:
+        """Subscribe to gateway events of these names (all, without names), from now on.
+
+        At most ``limit`` wait; above it new ones are dropped until half of them were read, and
+        one `EventsMissed` tells how many. Raises `InvalidSettings` for a limit under 1.
+        """
+        return Stream(self._source, timeout, partial(self._client.subscribe, names, limit))
+
+    def on(self, name: str, callback: Callback) -> None:
+        """Call ``callback(payload)`` for what the original connector told under this name.
+
+        `butter_proto.emitter.NAMES` has the names and their payloads. Callbacks run in a thread
+        of their own, in order; what they raise is logged. Raises `InvalidSettings` for another
+        name.
+        """
+        self._callbacks.on(name, callback)
+
+    def off(self, name: str, callback: Callback) -> None:
+        """Take a callback back; one that is not there is no error."""
+        self._callbacks.off(name, callback)
+
+    # --- what can be done -------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        timeout: float | Default | None = DEFAULT,
+        final: bool = False,
+    ) -> Any:
+        """Send a request and return its payload.
+
+        ``timeout`` in seconds (left out: 30; None: no deadline). ``final`` waits past an interim
+        ``{"status": "accepted"}``. Ctrl-C takes the request back, if it has not left.
+
+        Raises `NotOnline`, `PendingFull`, `MessageTooLarge`, `InvalidParams` when it was not
+        accepted, else `RequestNotSent`, `RequestMayHaveExecuted`, `RequestRefused` or
+        `RequestTimeout`.
+        """
+        self._may_wait()
+        waiter = Waiter()
+        request_id = self._send(method, params, timeout, waiter, final=final)
+        try:
+            outcome = waiter.wait()
+        except BaseException:
+            self._take_back(request_id)
+            raise
+        return result_of(outcome)
+
+    def submit(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        timeout: float | Default | None = DEFAULT,
+        final: bool = False,
+    ) -> Future[Any]:
+        """Send a request and return its future; ``cancel`` takes the request back.
+
+        Raises what `request` raises when it is not accepted. The future has the payload, or the
+        exception. Its done-callbacks run in the I/O thread and must not block.
+        """
+        call = Call(self._take_back)
+        settle = self._settled.append
+        call.request_id = self._send(
+            method, params, timeout, lambda outcome: settle((call, outcome)), final=final
+        )
+        return call
+
+    def wait_online(self, timeout: float | None = None) -> Hello:
+        """Wait until the gateway is online and the ``on_online`` hook has run.
+
+        Raises `ConnectTimeout` after ``timeout`` seconds (None: never), `GaveUp` or
+        `ConnectionEnded` where waiting is in vain.
+        """
+        self._may_wait()
+        with self._changed:
+            decided = self._changed.wait_for(
+                lambda: self._is_ready() or self._client.failure is not None, bounded(timeout)
+            )
+            if not decided:
+                assert timeout is not None
+                raise self._client.connect_timeout(timeout)
+            if not self._is_ready() and self._client.failure is not None:
+                raise self._client.failure
+        return self.hello
+
+    def probe(self) -> None:
+        """Ask at once whether the gateway is there: after a wake-up or a change of network."""
+        self._call(self._machine.probe)
+
+    def reconnect_now(self) -> None:
+        """End a backoff, or try again after `GaveUp`; a rate limit is still obeyed."""
+        self._call(self._machine.reconnect_now)
+
+    def close(self, *, abort: bool = False) -> None:
+        """Stop, and wait until every socket is closed; ``abort`` sends no Close frame.
+
+        Every request has its outcome, every waiter is woken. May be called again. In one of the
+        gateway's own threads it does not wait.
+        """
+        if self._forked:
+            return
+        self._call(lambda now: self._machine.stop(now, abort=abort))
+        if self._driver.is_current or self._callbacks.is_current:
+            return
+        try:
+            self._driver.join()
+        except BaseException:  # Ctrl-C while the Close frame is under way
+            self._call(lambda now: self._machine.stop(now, abort=True))
+            raise
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Begin the first attempt; each gateway once."""
+        self._machine.start(time.monotonic())
+        self._driver.start()
+        if self._hook_thread is not None:
+            self._hook_thread.start()
+
+    def _send(
+        self,
+        method: str,
+        params: Any,
+        timeout: float | Default | None,
+        waiter: Callable[[Outcome], None],
+        *,
+        final: bool,
+    ) -> str:
+        def send(now: float) -> str:
+            request_id = self._machine.request(
+                method, params, now=now, timeout=timeout, final=final
+            )
+            self._client.expect(request_id, waiter)
+            return request_id
+
+        return self._call(send)
+
+    def _take_back(self, request_id: str) -> bool:
+        """Take a request back; tell whether its outcome will not come."""
+
+        def take_back(now: float) -> bool:
+            if self._machine.cancel(request_id, now) is None:
+                return False
+            self._client.forget(request_id)
+            return True
+
+        return self._call(take_back)
+
+    def _call(self, make_input: Callable[[float], _T]) -> _T:
+        self._check_process()
+        return self._driver.call(make_input)
+
+    def _may_wait(self) -> None:
+        self._check_process()
+        if self._driver.is_current:
+            raise errors.LocalProtocolError("the I/O thread must not wait: use another thread")
+
+    def _check_process(self) -> None:
+        if self._forked:
+            raise errors.ConnectionEnded("this connection belongs to the process that was forked")
+
+    def _unsubscribe(self, subscription: Subscription[Any]) -> None:
+        if not self._forked:
+            with self._lock:
+                self._client.unsubscribe(subscription)
+
+    def _is_ready(self) -> bool:
+        return self._client.online and (
+            self._hook is None or self._hooked == self._client.generation
+        )
+
+    @property
+    def _hook_is_due(self) -> bool:
+        return self._client.online and self._hooked != self._client.generation
+
+    def _deliver(self, event: Event) -> None:
+        """Take one event of the machine: in the I/O thread, under the lock."""
+        self._client.deliver(event)
+        self._callbacks.offer(event)
+        if isinstance(event, StateEvent):
+            self._lines.append(self._journal.line(event))
+            self._changed.notify_all()
+        if isinstance(event, Stopped):
+            self._callbacks.close()
+
+    def _settle(self) -> None:
+        """Do what must not be done under the lock: log, and let futures call back."""
+        while self._lines:
+            _log.log(*self._lines.popleft())
+        while self._settled:
+            call, outcome = self._settled.popleft()
+            call.settle(outcome)
+
+    def _run_hook(self, hook: OnOnline) -> None:
+        """Run the hook once per Online, and again if there was another one meanwhile."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._hook_is_due or self._client.stopped)
+                if self._client.stopped:
+                    return
+                generation = self._client.generation
+            try:
+                hook(self)
+            except Exception:  # noqa: BLE001 - a hook may raise anything
+                if self._client.generation == generation and self._client.online:
+                    _log.exception("the on_online hook raised; it counts as done")
+            with self._changed:
+                if self._client.online and self._client.generation == generation:
+                    self._hooked = generation
+                    self._changed.notify_all()
+
+    def _after_fork(self) -> None:
+        """Forget everything, in the child: the connection is the parent's, and so is its thread."""
+        self._forked = True
+        self._driver.forget()
+
+
+def _after_fork_in_child() -> None:
+    for gateway in list(_living):
+        gateway._after_fork()  # noqa: SLF001 - one idea with it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def connect(
+    url: str,
+    *,
+    token: str | Secret | None = None,
+    timeout: float | None = 60.0,
+    wait: bool = True,
+    settings: Settings | None = None,
+    on_online: OnOnline | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    dial: Dial = dial_tcp,
+) -> Gateway:
+    """Keep a gateway connected until it is closed: best in a ``with``.
+
+    Returns when online and the first ``on_online`` has run; with ``wait=False`` at once.
+    ``token`` goes before that of ``settings``. ``on_online(gateway)`` is called
+    after each (re)connect, and again if a drop came meanwhile; what it raises is logged.
+    ``ssl_context`` replaces the platform's trust for wss URLs.
+
+    Raises `InvalidSettings` for what cannot work, `ConnectTimeout` with the last ending after
+    ``timeout`` seconds (None: never), `GaveUp` where trying again is no use.
+    """
+    settings = settings or Settings()
+    if token is not None:
+        settings = attrs.evolve(settings, token=token)
+    machine = Connector(url, settings, random=random.random, entropy=os.urandom)
+    client = Client(settings.limits.max_event_bytes)
+    gateway = Gateway(machine, client, dial, ssl_context, on_online)
+    gateway._start()  # noqa: SLF001 - one idea with it
+    if wait:
+        try:
+            gateway.wait_online(timeout)
+        except BaseException:
+            gateway.close(abort=True)
+            raise
+    return gateway

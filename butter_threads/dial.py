@@ -1,0 +1,127 @@
+"""Opening a transport with blocking calls: DNS, TCP, then TLS with the platform's trust.
+
+Rules kept here:
+
+* It runs in a thread of its own, so it may block. Connecting, and each step of the TLS handshake,
+  takes `STEP_LIMIT` at most; the machine's ``timeouts.open`` is the limit of the whole.
+* Addresses are tried as RFC 8305 says: the families in turn, the next one after `STAGGER` or a
+  failure. The first that connects wins, the others are closed.
+
+``connect(dial=...)`` takes any other function from `OpenTransport` to a connected socket; TLS,
+where the URL asks for it, comes on top of that socket too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import chain, zip_longest
+from typing import Any, Final
+
+from butter_proto.machine import OpenTransport
+
+STEP_LIMIT: Final = 15.0
+"""Seconds for connecting, and for one read or write of the TLS handshake."""
+STAGGER: Final = 0.25
+"""Seconds until the next address is tried as well (RFC 8305, 5)."""
+_UNDER_WAY: Final = (errno.EINPROGRESS, errno.EWOULDBLOCK)
+
+Dial = Callable[[OpenTransport], socket.socket]
+Peer = tuple[socket.socket, bytes | None]
+"""A connected socket, and the peer's certificate (DER) after TLS."""
+_Address = tuple[Any, ...]  # as getaddrinfo gives it: family, type, protocol, name, address
+
+
+def dial_tcp(command: OpenTransport) -> socket.socket:
+    """Connect to the host by TCP (RFC 8305, happy eyeballs). Raises OSError."""
+    found = socket.getaddrinfo(command.host, command.port, type=socket.SOCK_STREAM)
+    connected = _Race(_families_in_turn(found)).run()
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+def open_peer(command: OpenTransport, dial: Dial, context: ssl.SSLContext | None) -> Peer:
+    """Dial and, where the command asks for it, do the TLS handshake. Raises OSError."""
+    connected = dial(command)
+    if not command.tls:
+        return connected, None
+    try:
+        connected.settimeout(STEP_LIMIT)
+        context = context or ssl.create_default_context()
+        secure = context.wrap_socket(connected, server_hostname=command.server_name)
+        return secure, secure.getpeercert(binary_form=True)
+    except BaseException:
+        connected.close()
+        raise
+
+
+def _families_in_turn(found: list[Any]) -> Iterable[_Address]:
+    """Order addresses so that the families alternate, the resolver's first choice first."""
+    first = [address for address in found if address[0] == found[0][0]]
+    others = [address for address in found if address[0] != found[0][0]]
+    in_turn = chain.from_iterable(zip_longest(first, others))
+    return [address for address in in_turn if address is not None]
+
+
+class _Race:
+    """Connects to several addresses at once; the first that answers wins."""
+
+    def __init__(self, addresses: Iterable[_Address]) -> None:
+        self._waiting = deque(addresses)
+        self._selector = selectors.DefaultSelector()
+        self._faults: list[OSError] = []
+
+    def run(self) -> socket.socket:
+        """Return the winner, blocking. Raises OSError with every failure as its cause."""
+        give_up_at = time.monotonic() + STEP_LIMIT
+        try:
+            while self._waiting or self._selector.get_map():
+                if self._waiting:
+                    self._begin(self._waiting.popleft())
+                left = give_up_at - time.monotonic()
+                if left <= 0:
+                    self._faults.append(TimeoutError(f"no answer in {STEP_LIMIT:g} s"))
+                    break
+                for key, _ in self._selector.select(min(STAGGER, left) if self._waiting else left):
+                    assert isinstance(key.fileobj, socket.socket)
+                    if self._has_connected(key.fileobj):
+                        return key.fileobj
+        finally:
+            for key in list(self._selector.get_map().values()):
+                assert isinstance(key.fileobj, socket.socket)
+                key.fileobj.close()
+            self._selector.close()
+        if len(self._faults) == 1:
+            raise self._faults[0]
+        raise OSError("all addresses failed") from ExceptionGroup("addresses", self._faults)
+
+    def _begin(self, address: _Address) -> None:
+        family, kind, protocol, _, place = address
+        try:
+            beginning = socket.socket(family, kind, protocol)
+        except OSError as error:  # a family that this machine does not have
+            self._faults.append(error)
+            return
+        beginning.setblocking(False)
+        number = beginning.connect_ex(place)
+        if number in (0, *_UNDER_WAY):
+            self._selector.register(beginning, selectors.EVENT_WRITE)
+        else:
+            self._fail(beginning, number)
+
+    def _has_connected(self, tried: socket.socket) -> bool:
+        self._selector.unregister(tried)
+        number = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self._fail(tried, number)
+        return not number
+
+    def _fail(self, tried: socket.socket, number: int) -> None:
+        tried.close()
+        self._faults.append(OSError(number, os.strerror(number)))

@@ -1,0 +1,287 @@
+"""The I/O loop of threads: runs any Machine and knows nothing but its contract (machine.py).
+
+Rules kept here:
+
+* One I/O thread owns the selector and every open socket, and nothing that it does blocks. Dialling
+  (DNS, TCP, TLS) blocks, so each dial has a short-lived thread of its own.
+* The machine is called under one lock, from any thread. Its queues are pulled by the I/O thread
+  alone: ``deliver`` gets each event, in order, under that lock; ``delivered`` is called after
+  some were, without it.
+* Reads come before ``handle_timeout``, so that a late wake-up finds what had arrived; and before
+  the report of a failed write, which may be the answer to a refusal that is still unread.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from butter_proto.errors import FaultKind, LocalProtocolError, TransportFault
+from butter_proto.events import Event
+from butter_proto.faults import fault_of
+from butter_proto.machine import CHUNK, Command, Machine, OpenTransport
+from butter_threads.dial import Peer
+from butter_threads.transport import IN_A_ROW, Transport
+
+_T = TypeVar("_T")
+_LONGEST_WAIT: Final = 3600.0
+
+
+class Driver:
+    """Runs one machine in a thread of its own.
+
+    ``deliver`` and ``delivered`` must not block. ``end(now)`` must finish the machine; it is called
+    whatever makes the thread end.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        dial: Callable[[OpenTransport], Peer],
+        deliver: Callable[[Event], None],
+        delivered: Callable[[], None],
+        end: Callable[[float], object],
+        *,
+        lock: threading.Lock,
+        name: str,
+    ) -> None:
+        self._machine = machine
+        self._dial = dial
+        self._deliver = deliver
+        self._delivered = delivered
+        self._end_machine = end
+        self._lock = lock
+        self._selector = selectors.DefaultSelector()
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._woken = False
+        self._broken = False
+        self._ended = False
+        self._transports: dict[int, Transport] = {}
+        self._dialled: deque[tuple[Transport, Peer | TransportFault]] = deque()
+        self._unread: dict[Transport, None] = {}
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def is_current(self) -> bool:
+        """True in the I/O thread, which must not wait for itself."""
+        return threading.current_thread() is self._thread
+
+    def start(self) -> None:
+        """Start the I/O thread; it ends when the machine is finished."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until the I/O thread has ended and every socket is closed."""
+        self._thread.join()
+
+    def call(self, make_input: Callable[[float], _T]) -> _T:
+        """Make one input of the application, from any thread, and let its queues be pulled.
+
+        ``make_input`` gets ``now``. What it raises comes out; unless that is a
+        `LocalProtocolError`, it was cut off inside the machine (Ctrl-C), which is then dropped.
+        """
+        with self._lock:
+            try:
+                result = make_input(time.monotonic())
+            except LocalProtocolError:
+                raise
+            except BaseException:
+                self._broken = True
+                self._wake()
+                raise
+        self._wake()
+        return result
+
+    def forget(self) -> None:
+        """Close every descriptor and nothing else: the child of a fork has no I/O thread."""
+        for transport in self._transports.values():
+            transport.forget()
+        self._close_own()
+
+    def _wake(self) -> None:
+        """Let the I/O thread pull; one byte is enough however many call."""
+        if not self._woken and not self.is_current:
+            self._woken = True
+            with suppress(OSError):  # full: it wakes up anyway; closed: it has ended
+                self._wake_sender.send(b"\0")
+
+    # --- the I/O thread ---------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._pump()
+            while not self._machine.finished and not self._broken:
+                for key, ready in self._selector.select(self._patience()):
+                    self._on_ready(key.data, ready)
+                for transport in [*self._unread]:
+                    self._read(transport)
+                self._take_dialled()
+                with self._lock:
+                    self._machine.handle_timeout(time.monotonic())
+                self._pump()
+        finally:
+            self._end()
+
+    def _patience(self) -> float:
+        if self._unread:
+            return 0.0
+        due = self._machine.next_timeout()
+        if due is None:
+            return _LONGEST_WAIT
+        return min(max(due - time.monotonic(), 0.0), _LONGEST_WAIT)
+
+    def _on_ready(self, transport: Transport | None, ready: int) -> None:
+        if transport is None:
+            with suppress(BlockingIOError):
+                self._wake_receiver.recv(CHUNK)
+            self._woken = False  # before the queues are pulled: a later call wakes again
+            return
+        if ready & selectors.EVENT_WRITE:
+            transport.unblock()
+        self._read(transport)
+
+    def _pump(self) -> None:
+        """Pull every queue until all are empty; called after each input, never by itself."""
+        while self._obey() | self._tell() | self._write_all():
+            pass
+
+    def _obey(self) -> bool:
+        """Carry out the commands; tell whether there were any."""
+        with self._lock:
+            commands: list[Command] = list(iter(self._machine.next_command, None))
+        for command in commands:
+            if isinstance(command, OpenTransport):
+                self._open(command)
+            else:
+                self._transports.pop(command.id).close()
+        return bool(commands)
+
+    def _tell(self) -> bool:
+        """Deliver the events; tell whether there were any."""
+        told = False
+        with self._lock:
+            while (event := self._machine.next_event()) is not None:
+                told = True
+                self._deliver(event)
+        if told:
+            self._delivered()
+        return told
+
+    def _end(self) -> None:
+        """Leave nothing open and nobody waiting, whatever made the thread end."""
+        with self._lock:
+            self._end_machine(time.monotonic())
+        self._obey()
+        self._tell()
+        self._ended = True  # from here on each dial takes what it brought by itself
+        self._take_dialled()
+        self._close_own()
+
+    def _close_own(self) -> None:
+        self._selector.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
+
+    # --- dialling ---------------------------------------------------------------------------
+
+    def _open(self, command: OpenTransport) -> None:
+        transport = Transport(command.id, self._selector)
+        self._transports[command.id] = transport
+        name = f"{self._thread.name}: dial {command.id}"
+        dialling = threading.Thread(
+            target=self._dial_for, args=(transport, command), name=name, daemon=True
+        )
+        try:
+            dialling.start()
+        except RuntimeError as error:  # no more threads, or the interpreter is about to exit
+            self._failed(transport, TransportFault(FaultKind.LOCAL, str(error)))
+
+    def _dial_for(self, transport: Transport, command: OpenTransport) -> None:
+        result: Peer | TransportFault
+        try:
+            result = self._dial(command)
+        except BaseException as error:  # noqa: BLE001 - whatever a dial raises is an input
+            result = fault_of(error)
+        self._dialled.append((transport, result))
+        self._wake()
+        if self._ended:
+            self._take_dialled()
+
+    def _take_dialled(self) -> None:
+        """Take what the dials brought; what nobody wants any more is closed."""
+        with suppress(IndexError):
+            while True:
+                transport, result = self._dialled.popleft()
+                wanted = self._transports.get(transport.id) is transport
+                if isinstance(result, TransportFault):
+                    if wanted:
+                        self._failed(transport, result)
+                elif wanted:
+                    self._use(transport, *result)
+                else:
+                    result[0].close()
+
+    def _use(self, transport: Transport, opened: socket.socket, certificate: bytes | None) -> None:
+        transport.use(opened)
+        with self._lock:
+            self._machine.transport_opened(transport.id, time.monotonic(), certificate)
+        self._pump()
+
+    # --- reading and writing ----------------------------------------------------------------
+
+    def _read(self, transport: Transport) -> None:
+        """Read until there is nothing, or until it is another one's turn."""
+        self._unread.pop(transport, None)
+        for _ in range(IN_A_ROW):
+            if not self._read_once(transport):
+                return
+            self._pump()
+        self._unread[transport] = None
+
+    def _read_once(self, transport: Transport) -> bool:
+        """Hand over what came; tell whether that made an input."""
+        try:
+            data = transport.receive()
+        except Exception as error:  # noqa: BLE001 - whatever a socket raises is an input
+            self._failed(transport, fault_of(error))
+            return True
+        if data is None:
+            return False
+        with self._lock:
+            self._machine.receive_data(transport.id, data, time.monotonic())
+        return True
+
+    def _write_all(self) -> bool:
+        """Let every transport write; tell whether that made an input."""
+        failed = [not self._write(transport) for transport in self._transports.values()]
+        return any(failed)
+
+    def _write(self, transport: Transport) -> bool:
+        """Write what waits; tell whether that went well. If not, that made an input."""
+
+        def next_chunk() -> bytes:
+            with self._lock:
+                return self._machine.data_to_send(transport.id)
+
+        try:
+            transport.send(next_chunk)
+        except Exception as error:  # noqa: BLE001 - whatever a socket raises is an input
+            for _ in range(IN_A_ROW):
+                if not self._read_once(transport):
+                    break
+            self._failed(transport, fault_of(error))
+            return False
+        return True
+
+    def _failed(self, transport: Transport, fault: TransportFault) -> None:
+        with self._lock:
+            self._machine.transport_failed(transport.id, fault, time.monotonic())
