@@ -1,8 +1,15 @@
-"""What waits for the outcome of a request: a thread, or a future."""
+"""What waits for the outcome of a request: a thread, or a future.
+
+Rules kept here:
+
+* ``on_outcome`` is called in the I/O thread under the gateway's lock, so it only takes note; what
+  the user hung on a future is called later, by ``settle``.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -15,14 +22,15 @@ from butter_proto.events import Outcome
 class Waiter:
     """A thread that waits for the outcome of its request."""
 
-    __slots__ = ("_done", "_outcome")
+    __slots__ = ("_done", "_outcome", "request_id")
 
     def __init__(self) -> None:
         self._done = threading.Lock()
         self._done.acquire()
         self._outcome: Outcome
+        self.request_id: str | None = None
 
-    def __call__(self, outcome: Outcome) -> None:
+    def on_outcome(self, outcome: Outcome) -> None:
         """Let the thread go on."""
         self._outcome = outcome
         self._done.release()
@@ -36,20 +44,30 @@ class Waiter:
 class Call(Future[Any]):
     """A request's future; cancelling it takes the request back."""
 
-    def __init__(self, take_back: Callable[[str], bool]) -> None:
+    def __init__(self, take_back: Callable[[str], bool], settled: deque[Call]) -> None:
         super().__init__()
         self._take_back = take_back
+        self._settled = settled
+        self._outcome: Outcome
         self.request_id = ""
 
     def cancel(self) -> bool:
         """Take the request back; False where its outcome is already there."""
-        if not self.done() and not self._take_back(self.request_id):
+        if self.done():
+            return super().cancel()
+        if not self._take_back(self.request_id):
             return False
-        return super().cancel()
+        super().cancel()
+        return not self.set_running_or_notify_cancel()  # wakes `concurrent.futures.wait`
 
-    def settle(self, outcome: Outcome) -> None:
-        """Take the outcome; done-callbacks are called here."""
+    def on_outcome(self, outcome: Outcome) -> None:
+        """Queue this future for `settle`."""
+        self._outcome = outcome
+        self._settled.append(self)
+
+    def settle(self) -> None:
+        """Hand the outcome over; done-callbacks are called here."""
         try:
-            self.set_result(result_of(outcome))
+            self.set_result(result_of(self._outcome))
         except RequestFailed as error:
             self.set_exception(error)

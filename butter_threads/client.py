@@ -36,7 +36,7 @@ from butter_proto import errors
 from butter_proto.client import Client, Subscription, result_of
 from butter_proto.connector import Connector
 from butter_proto.endpoint import Endpoint
-from butter_proto.events import Event, Hello, Outcome, StateEvent, Stopped
+from butter_proto.events import Event, Hello, StateEvent, Stopped
 from butter_proto.journal import Journal
 from butter_proto.machine import State, Stats
 from butter_proto.secret import Secret
@@ -84,7 +84,7 @@ class Gateway:
         self._callbacks = Callbacks(self._lock, machine.endpoint.url, f"{name}: callbacks")
         self._journal = Journal()
         self._lines: deque[tuple[int, str]] = deque()
-        self._settled: deque[tuple[Call, Outcome]] = deque()
+        self._settled: deque[Call] = deque()
         self._hook = hook
         self._hooked = 0
         self._hook_thread: threading.Thread | None = None
@@ -190,11 +190,12 @@ class Gateway:
         """
         self._may_wait()
         waiter = Waiter()
-        request_id = self._send(method, params, timeout, waiter, final=final)
         try:
+            self._send(method, params, timeout, waiter, final=final)
             outcome = waiter.wait()
-        except BaseException:
-            self._take_back(request_id)
+        except BaseException:  # Ctrl-C may come at any moment
+            if waiter.request_id is not None:
+                self._take_back(waiter.request_id)
             raise
         return result_of(outcome)
 
@@ -211,11 +212,8 @@ class Gateway:
         Raises what `request` raises when it is not accepted. The future has the payload, or the
         exception. Its done-callbacks run in the I/O thread and must not block.
         """
-        call = Call(self._take_back)
-        settle = self._settled.append
-        call.request_id = self._send(
-            method, params, timeout, lambda outcome: settle((call, outcome)), final=final
-        )
+        call = Call(self._take_back, self._settled)
+        self._send(method, params, timeout, call, final=final)
         return call
 
     def wait_online(self, timeout: float | None = None) -> Hello:
@@ -275,18 +273,17 @@ class Gateway:
         method: str,
         params: Any,
         timeout: float | Default | None,
-        waiter: Callable[[Outcome], None],
+        waiter: Waiter | Call,
         *,
         final: bool,
-    ) -> str:
-        def send(now: float) -> str:
-            request_id = self._machine.request(
+    ) -> None:
+        def send(now: float) -> None:
+            waiter.request_id = self._machine.request(
                 method, params, now=now, timeout=timeout, final=final
             )
-            self._client.expect(request_id, waiter)
-            return request_id
+            self._client.expect(waiter.request_id, waiter.on_outcome)
 
-        return self._call(send)
+        self._call(send)
 
     def _take_back(self, request_id: str) -> bool:
         """Take a request back; tell whether its outcome will not come."""
@@ -341,8 +338,7 @@ class Gateway:
         while self._lines:
             _log.log(*self._lines.popleft())
         while self._settled:
-            call, outcome = self._settled.popleft()
-            call.settle(outcome)
+            self._settled.popleft().settle()
 
     def _run_hook(self, hook: OnOnline) -> None:
         """Run the hook once per Online, and again if there was another one meanwhile."""
