@@ -110,8 +110,10 @@ def test_a_cancelled_future_calls_back_and_wakes_who_waits_for_it() -> None:
 
 
 def test_done_callbacks_run_in_the_io_thread_and_may_submit_but_not_wait() -> None:
-    with connected(StandInGateway()) as gateway:
-        done = threading.Event()
+    stand_in = StandInGateway()
+    added, done = threading.Event(), threading.Event()
+    stand_in.reply("slow", lambda _: added.wait(LIMIT))
+    with connected(stand_in) as gateway:
         seen: dict[str, Any] = {}
 
         def call_back(future: Future[Any]) -> None:
@@ -128,9 +130,10 @@ def test_done_callbacks_run_in_the_io_thread_and_may_submit_but_not_wait() -> No
             seen["next future"] = gateway.submit("echo", 2)
             done.set()
 
-        gateway.submit("echo", 1).add_done_callback(call_back)
+        gateway.submit("slow").add_done_callback(call_back)
+        added.set()
         assert done.wait(LIMIT)
-        assert seen["payload"] == 1
+        assert seen["payload"] is True
         assert all("must not wait" in seen[name] for name in ("request", "wait_online", "next"))
         assert seen["next future"].result(LIMIT) == 2
 
@@ -140,11 +143,13 @@ def test_a_done_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixtu
         raise ZeroDivisionError
 
     stand_in = StandInGateway()
-    stand_in.reply("slow", {}, delay=0.05)
+    added = threading.Event()
+    stand_in.reply("slow", lambda _: added.wait(LIMIT))
     with connected(stand_in) as gateway:
         future = gateway.submit("slow")
         future.add_done_callback(raises)
-        assert future.result(LIMIT) == {}
+        added.set()
+        assert future.result(LIMIT) is True
         assert gateway.request("echo", 1) == 1
         assert gateway.state is State.ONLINE
     assert any(record.exc_info for record in caplog.records)
@@ -318,10 +323,9 @@ def test_a_hook_that_a_drop_interrupts_runs_again_and_one_that_raises_counts_as_
     def hook(gateway: Gateway) -> None:
         runs.append("began")
         if len(runs) == 1:
-            stand_in.drop()
-            for event in gateway.states(timeout=LIMIT):
-                if isinstance(event, Offline):
-                    break
+            with gateway.states(timeout=LIMIT) as states:
+                stand_in.drop()
+                assert any(isinstance(event, Offline) for event in states)
         raise ZeroDivisionError
 
     with connected(stand_in, on_online=hook) as gateway:
