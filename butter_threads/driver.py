@@ -4,9 +4,10 @@ Rules kept here:
 
 * One I/O thread owns the selector and every open socket, and nothing that it does blocks. Dialling
   (DNS, TCP, TLS) blocks, so each dial has a short-lived thread of its own.
-* The machine is called under one lock, from any thread. Its queues are pulled by the I/O thread
-  alone: ``deliver`` gets each event, in order, under that lock; ``delivered`` is called after
-  some were, without it.
+* The machine is called under one lock, from any thread. Its commands and bytes are pulled by the
+  I/O thread alone, its events by whoever made the input: what a call has told is known when it
+  returns. ``deliver`` gets each event, in order, under that lock; ``delivered`` is called after
+  some were, in the I/O thread, without it.
 * Reads come before ``handle_timeout``, so that a late wake-up finds what had arrived; and before
   the report of a failed write, which may be the answer to a refusal that is still unread.
 """
@@ -64,6 +65,7 @@ class Driver:
         self._selector.register(self._wake_receiver, selectors.EVENT_READ)
         self._woken = False
         self._broken = False
+        self._told = False
         self._ended = False
         self._transports: dict[int, Transport] = {}
         self._dialled: deque[tuple[Transport, Peer | TransportFault]] = deque()
@@ -92,6 +94,7 @@ class Driver:
         with self._lock:
             try:
                 result = make_input(time.monotonic())
+                self._pull_events()
             except LocalProtocolError:
                 raise
             except BaseException:
@@ -167,14 +170,18 @@ class Driver:
 
     def _tell(self) -> bool:
         """Deliver the events; tell whether there were any."""
-        told = False
         with self._lock:
-            while (event := self._machine.next_event()) is not None:
-                told = True
-                self._deliver(event)
+            self._pull_events()
+            told, self._told = self._told, False
         if told:
             self._delivered()
         return told
+
+    def _pull_events(self) -> None:
+        """Deliver the events; called under the lock."""
+        while (event := self._machine.next_event()) is not None:
+            self._told = True
+            self._deliver(event)
 
     def _end(self) -> None:
         """Leave nothing open and nobody waiting, whatever made the thread end."""
