@@ -17,13 +17,13 @@ from butter_proto import events, frames
 from butter_proto.errors import ButterError, ConnectionEnded, Ending, EndKind, GaveUp
 
 NAMES: Final[Mapping[str, str]] = {
-    "connected": "None",
-    "handshake": "the payload of hello-ok, a dict",
-    "disconnected": '{"code": int, "reason": str}; 1006 where no Close frame came',
+    "connected": "None; hello was accepted",
+    "handshake": "the payload of hello-ok, a dict; right after `connected`",
+    "disconnected": '`{"code": int, "reason": str}`; 1006 where no Close frame came',
     "heartbeat": "None; a probe was answered",
-    "message": "an event of the gateway as the frame it was, a dict",
+    "message": "a dict: an event of the gateway as the frame it was",
     "error": "an exception: why an attempt failed, or that messages were lost",
-    "reconnecting": '{"attempt": int, "delay": int in milliseconds, "url": str}',
+    "reconnecting": '`{"attempt": int, "delay": int, "url": str}`; the delay is in milliseconds',
     "reconnect_failed": "None; the `error` before it says why",
 }
 """Each name and its payload."""

@@ -24,6 +24,7 @@ import attrs
 
 from butter_proto import (
     connection,
+    emitter,
     errors,
     events,
     frames,
@@ -452,12 +453,19 @@ def counters() -> str:
     return table(("counter", "meaning"), ((f"`{n}`", told[f"Stats.{n}"]) for n in names))
 
 
+def emitter_names() -> str:
+    """List the original's event names, each with its payload."""
+    rows = ((f"`{name}`", payload) for name, payload in emitter.NAMES.items())
+    return table(("name", "payload"), rows)
+
+
 # --- all of them ----------------------------------------------------------------------------
 
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "driver": driver,
     "machine": machine_calls,
     "counters": counters,
+    "emitter": emitter_names,
     **{f"g{guarantee}": partial(tests_of, guarantee) for guarantee in GUARANTEES},
     "states-diagram": states_diagram,
     "states": states_table,
