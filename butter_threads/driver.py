@@ -137,7 +137,8 @@ class Driver:
     def _patience(self) -> float:
         if self._unread:
             return 0.0
-        due = self._machine.next_timeout()
+        with self._lock:
+            due = self._machine.next_timeout()
         if due is None:
             return _LONGEST_WAIT
         return min(max(due - time.monotonic(), 0.0), _LONGEST_WAIT)
@@ -185,13 +186,17 @@ class Driver:
 
     def _end(self) -> None:
         """Leave nothing open and nobody waiting, whatever made the thread end."""
-        with self._lock:
-            self._end_machine(time.monotonic())
-        self._obey()
-        self._tell()
-        self._ended = True  # from here on each dial takes what it brought by itself
-        self._take_dialled()
-        self._close_own()
+        try:
+            with self._lock:
+                self._end_machine(time.monotonic())
+            self._obey()
+            self._tell()
+        finally:
+            while self._transports:
+                self._transports.popitem()[1].close()
+            self._ended = True  # from here on each dial takes what it brought by itself
+            self._take_dialled()
+            self._close_own()
 
     def _close_own(self) -> None:
         self._selector.close()
@@ -225,17 +230,19 @@ class Driver:
 
     def _take_dialled(self) -> None:
         """Take what the dials brought; what nobody wants any more is closed."""
-        with suppress(IndexError):
-            while True:
+        while True:
+            try:
                 transport, result = self._dialled.popleft()
-                wanted = self._transports.get(transport.id) is transport
-                if isinstance(result, TransportFault):
-                    if wanted:
-                        self._failed(transport, result)
-                elif wanted:
-                    self._use(transport, *result)
-                else:
-                    result[0].close()
+            except IndexError:  # taken, perhaps by a dial that came after the end
+                return
+            wanted = self._transports.get(transport.id) is transport
+            if isinstance(result, TransportFault):
+                if wanted:
+                    self._failed(transport, result)
+            elif wanted:
+                self._use(transport, *result)
+            else:
+                result[0].close()
 
     def _use(self, transport: Transport, opened: socket.socket, certificate: bytes | None) -> None:
         transport.use(opened)
