@@ -50,6 +50,10 @@ class Standing(Enum):
     GONE = "it was taken, but there is neither a run nor a reply; it may have taken effect"
 
 
+PENDING: Final = {"queued": Standing.AWAITED, "interrupted": Standing.NEVER_RAN}
+"""What the state of a pending input means; the third one is ``cancelled``."""
+
+
 def text_of(message: dict[str, Any]) -> str:
     """Return the text of a message: of an event or of a row of the history."""
     content = message.get("content") or ""
@@ -82,8 +86,7 @@ class Turn:
         """Take a ``chat.history`` payload; follow the run to which it leads."""
         for pending in (history.get("pendingInputs") or {}).get("items", ()):
             if pending.get("runId") == self.key:
-                queued = pending.get("state") == "queued"
-                return Standing.AWAITED if queued else Standing.NEVER_RAN
+                return PENDING.get(pending.get("state"), Standing.GONE)
         rows = history["messages"]
         taken = [i for i, row in enumerate(rows) if row.get("idempotencyKey") == f"{self.key}:user"]
         run_id, reply = self._reply_in(rows[taken[0] + 1 :] if taken else [])

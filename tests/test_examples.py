@@ -363,6 +363,11 @@ def test_a_run_that_did_not_succeed_says_how(state: str, told: str) -> None:
     assert turn.failure == told
 
 
+def test_a_message_that_somebody_took_back_is_gone() -> None:
+    session = Session(pending=[{"runId": "key", "state": "cancelled"}])
+    assert Turn("key", print).on_history(session.history()) is Standing.GONE
+
+
 def test_a_stored_failure_is_one() -> None:
     session = Session()
     session.write("user", "Hello", "key")
