@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import attrs
 import pytest
 import trio
 
+import butter_threads
+import butter_threads.serve
 from butter_proto.errors import GatewayError
+from butter_proto.machine import State, Stats
 from butter_proto.testing import StandInGateway
 from butter_trio import RequestRefused, connect
 from butter_trio.serve import serve
 from butter_trio.testing import memory_dial
+from examples.metrics_exporter import CONTENT_TYPE, METRICS, exporter, render
 from examples.streaming_chat import LOOK_AGAIN, NoReply, Standing, Turn, chat
 from tests.trio.scenario import URL, real_time, virtual_time
 
@@ -406,3 +414,132 @@ async def test_the_chat_runs_as_a_script() -> None:
         assert done.returncode == 1
         assert b"gateway.auth.token" in done.stderr
         assert b"Traceback" not in done.stderr
+
+
+# --- metrics_exporter -----------------------------------------------------------------------
+
+HELP: Final = re.compile(r"# HELP (\w+) [A-Z1].*\.")
+TYPE: Final = re.compile(r"# TYPE (\w+) (counter|gauge)")
+SAMPLE: Final = re.compile(r'(\w+(?:\{\w+="\w+"\})?) (-?[0-9.e+-]+)')
+
+
+def parse(text: str) -> dict[str, float]:
+    """Read the text format: each metric with its help, its type and then its samples."""
+    samples: dict[str, float] = {}
+    name = ""
+    for line in text.splitlines():
+        if described := HELP.fullmatch(line):
+            name = described[1]
+        elif typed := TYPE.fullmatch(line):
+            assert typed[1] == name
+            assert name.endswith("_total") == (typed[2] == "counter")
+        else:
+            sample = SAMPLE.fullmatch(line)
+            assert sample, line
+            assert sample[1].partition("{")[0] == name
+            assert sample[1] not in samples
+            samples[sample[1]] = float(sample[2])
+    assert text.endswith("\n")
+    return samples
+
+
+def scrape(url: str) -> dict[str, float]:
+    with urlopen(url, timeout=10) as answer:
+        assert answer.headers["Content-Type"] == CONTENT_TYPE
+        return parse(answer.read().decode())
+
+
+def test_every_counter_is_exported_once_with_a_proper_name() -> None:
+    fields = [field.name for field in attrs.fields(Stats)]
+    assert [metric.field for metric in METRICS] == fields
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert re.fullmatch(r"openbutter_[a-z_]+(_total|_seconds)", name)
+
+
+def test_each_value_is_its_own_fields() -> None:
+    fields = [field.name for field in attrs.fields(Stats)]
+    numbers = {name: n for n, name in enumerate(fields, 3)}
+    stats = Stats(**numbers)
+    samples = parse(render(stats, State.ONLINE, now=100.0))
+    expected = numbers | {"last_received_at": 100.0 - numbers["last_received_at"]}
+    assert {metric.field: samples[metric.name] for metric in METRICS} == expected
+
+
+def test_what_has_no_value_yet_has_no_sample() -> None:
+    samples = parse(render(Stats(), State.IDLE, now=100.0))
+    absent = {metric.name for metric in METRICS} - set(samples)
+    assert {name.removeprefix("openbutter_") for name in absent} == {
+        "round_trip_seconds",
+        "smoothed_round_trip_seconds",
+        "last_received_age_seconds",
+    }
+
+
+@pytest.mark.parametrize("state", State)
+def test_one_state_is_1_and_all_others_are_0(state: State) -> None:
+    samples = parse(render(Stats(), state, now=0.0))
+    shown = {one: samples[f'openbutter_state{{state="{one.value}"}}'] for one in State}
+    assert shown == {one: float(one is state) for one in State}
+
+
+def test_a_scrape_shows_what_happened_since_the_last_one() -> None:
+    stand_in = StandInGateway(token="s3cret")
+    quick = butter_threads.Settings(
+        reconnect=butter_threads.ReconnectSettings(base=0.05, cap=0.05, minimum=0.01)
+    )
+    with (
+        butter_threads.serve.serve(stand_in) as url,
+        butter_threads.connect(url, token="s3cret", settings=quick) as gateway,
+        gateway.events("chat", timeout=10) as events,
+        gateway.states(timeout=10) as states,
+        exporter(gateway, "127.0.0.1", 0) as metrics,
+    ):
+        before = scrape(metrics)
+        gateway.request("echo", "x" * 1000)
+        stand_in.push("chat", seq_gap=2)
+        assert isinstance(next(events), butter_threads.EventsMissed)
+        next(events)
+        now = scrape(metrics)
+        moved = {name: value - before[name] for name, value in now.items() if name in before}
+        assert moved["openbutter_sent_messages_total"] == 1
+        assert moved["openbutter_received_messages_total"] >= 2
+        assert 1000 < moved["openbutter_sent_bytes_total"] < 1200
+        assert moved["openbutter_received_bytes_total"] > 1000
+        assert moved["openbutter_events_total"] >= 1
+        assert moved["openbutter_event_gaps_total"] == 1
+        assert moved["openbutter_missed_events_total"] == 2
+        assert now["openbutter_last_received_age_seconds"] < 10
+        assert now['openbutter_state{state="online"}'] == 1
+
+        stand_in.drop()
+        for event in states:
+            if isinstance(event, butter_threads.events.Online) and event.resync:
+                break
+        now = scrape(metrics)
+        assert now["openbutter_disconnects_total"] == now["openbutter_reconnects_total"] == 1
+        assert now["openbutter_hellos_total"] == 2
+
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(metrics.removesuffix("metrics"), timeout=10)
+
+
+def test_the_exporter_runs_as_a_script_while_the_gateway_is_away() -> None:
+    with subprocess.Popen(
+        [sys.executable, "examples/metrics_exporter.py", "ws://127.0.0.1:1", "--port", "0"],
+        cwd=TOP,
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as script:
+        assert script.stdout is not None
+        try:
+            samples = scrape(script.stdout.readline().strip())
+        finally:
+            script.send_signal(signal.SIGINT)
+            _, logged = script.communicate(timeout=10)
+    assert samples["openbutter_attempts_total"] >= 1
+    assert samples["openbutter_hellos_total"] == 0
+    assert "Traceback" not in logged
