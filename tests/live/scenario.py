@@ -1,42 +1,79 @@
 """What the live scenarios share: how they run, how they connect, what they watch.
 
-Only `connected` knows an adapter: another one with the same API runs the same scenarios.
+Only this file knows the adapters. A scenario runs over each of them, side by side against the same
+gateway; one that hurts the gateway runs once, with clients of all adapters.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import wraps
+from contextvars import ContextVar
+from functools import partial, wraps
 from itertools import pairwise
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import trio
 
+import butter_threads
 import butter_trio
 from butter_proto.events import Connecting, Retrying, StateEvent
-from butter_trio import Gateway, Settings, StateStream
+from butter_proto.machine import OpenTransport
+from butter_proto.settings import Settings
 
+from . import async_threads
+from .async_threads import AsyncGateway, AsyncStream
 from .real_gateway import RealGateway
 
 _P = ParamSpec("_P")
 _S = TypeVar("_S", bound=StateEvent)
+
+Client = butter_trio.Gateway | AsyncGateway
+Connect = Callable[..., AbstractAsyncContextManager[Client]]
+
+ADAPTERS: Final[Mapping[str, Connect]] = {
+    "trio": butter_trio.connect,
+    "threads": async_threads.connect,
+}
+_NARROW: Final = (socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+_adapter: Final = ContextVar[str]("adapter")
 
 _LATE = 0.1
 """Seconds by which a watching task may note an event too late on a busy machine."""
 
 
 def scenario(
-    limit: float,
+    limit: float, *, once: bool = False
 ) -> Callable[[Callable[_P, Awaitable[None]]], Callable[_P, None]]:
-    """Make a test of an async function: run it on trio, and fail it after `limit` seconds."""
+    """Make a test of an async function, and fail it after ``limit`` seconds.
+
+    It runs once per adapter, all at the same time: `adapter` tells which. With ``once`` it runs
+    once, and has to name the adapter wherever it connects.
+    """
 
     def decorate(function: Callable[_P, Awaitable[None]]) -> Callable[_P, None]:
+        async def over(name: str, *args: _P.args, **kwargs: _P.kwargs) -> None:
+            _adapter.set(name)
+            record = kwargs.get("record_property")
+            if callable(record):
+                kwargs["record_property"] = lambda what, value: record(f"{name}: {what}", value)
+            try:
+                await function(*args, **kwargs)
+            except BaseException as error:
+                error.add_note(f"over {name}")
+                raise
+
         @wraps(function)
         def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
             async def bounded() -> None:
                 with trio.fail_after(limit):
-                    await function(*args, **kwargs)
+                    if once:
+                        await function(*args, **kwargs)
+                        return
+                    async with trio.open_nursery() as nursery:
+                        for name in ADAPTERS:
+                            nursery.start_soon(partial(over, name, *args, **kwargs))
 
             trio.run(bounded)
 
@@ -45,18 +82,49 @@ def scenario(
     return decorate
 
 
+def adapter() -> str:
+    """Return the name of the adapter that the scenario runs over."""
+    return _adapter.get()
+
+
 def connected(
-    gateway: RealGateway, settings: Settings | None = None, **options: Any
-) -> AbstractAsyncContextManager[Gateway]:
-    """Connect with the gateway's own token, unless `options` has another."""
+    gateway: RealGateway,
+    settings: Settings | None = None,
+    *,
+    over: str | None = None,
+    url: str | None = None,
+    **options: Any,
+) -> AbstractAsyncContextManager[Client]:
+    """Connect with the gateway's own token, unless ``options`` has another.
+
+    ``over`` names the adapter, where it is not the scenario's.
+    """
     options.setdefault("token", gateway.token)
-    return butter_trio.connect(gateway.url, settings=settings, **options)
+    connect = ADAPTERS[over or adapter()]
+    return connect(url or gateway.url, settings=settings, **options)
+
+
+def narrow_dial() -> Callable[[OpenTransport], Any]:
+    """Return a dial of this adapter after which little waits in the kernel to be sent."""
+
+    async def dial_on_trio(command: OpenTransport) -> trio.abc.Stream:
+        stream = await butter_trio.dial_tcp(command)
+        assert isinstance(stream, trio.SocketStream)
+        stream.setsockopt(*_NARROW)
+        return stream
+
+    def dial_in_thread(command: OpenTransport) -> socket.socket:
+        connected = butter_threads.dial_tcp(command)
+        connected.setsockopt(*_NARROW)
+        return connected
+
+    return dial_on_trio if adapter() == "trio" else dial_in_thread
 
 
 class Timeline:
     """The state events of one connector from now on, each with the time at which it was told."""
 
-    def __init__(self, states: StateStream) -> None:
+    def __init__(self, states: butter_trio.StateStream | AsyncStream[StateEvent]) -> None:
         self._states = states
         self.entries: list[tuple[float, StateEvent]] = []
 
@@ -84,7 +152,7 @@ class Timeline:
 
 
 @asynccontextmanager
-async def timeline(client: Gateway) -> AsyncIterator[Timeline]:
+async def timeline(client: Client) -> AsyncIterator[Timeline]:
     """Watch the state events from now on; the present one, which comes first, is left out."""
     async with client.states() as states:
         await anext(states)

@@ -1,4 +1,4 @@
-"""The ``butter`` command against the real gateway, as the operator runs it."""
+"""The ``butter`` command against the real gateway, as the operator runs it (it runs on trio)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def report_of(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
     return report
 
 
-@scenario(90)
+@scenario(90, once=True)
 async def test_check_of_a_healthy_gateway_is_ok(gateway: RealGateway, record_property: Any) -> None:
     done = await butter(gateway.token, "check", gateway.url, "--duration", "60", "--json")
     report = report_of(done)
@@ -72,7 +72,7 @@ async def test_check_of_a_healthy_gateway_is_ok(gateway: RealGateway, record_pro
     assert (report["server_version"], report["protocol"]) == (OPENCLAW_VERSION, 4)
 
 
-@scenario(90)
+@scenario(90, once=True)
 async def test_check_of_a_gateway_that_stalls_for_30_seconds_is_not_ok_but_back(
     gateway: RealGateway, record_property: Any
 ) -> None:
@@ -97,7 +97,7 @@ async def test_check_of_a_gateway_that_stalls_for_30_seconds_is_not_ok_but_back(
     assert "silent" in report["reason"]
 
 
-@scenario(30)
+@scenario(30, once=True)
 async def test_check_with_a_wrong_token_ends_at_once_and_says_what_to_do(
     gateway: RealGateway,
 ) -> None:
@@ -108,7 +108,7 @@ async def test_check_with_a_wrong_token_ends_at_once_and_says_what_to_do(
     assert "gateway.auth.token" in report["reason"]
 
 
-@scenario(30)
+@scenario(30, once=True)
 async def test_call_prints_the_payload_or_the_refusal(gateway: RealGateway) -> None:
     done = await butter(gateway.token, "call", gateway.url, "health")
     assert done.returncode == 0, done.stderr

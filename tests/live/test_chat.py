@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from butter_proto.events import GatewayEvent
-from butter_trio import EventStream, Gateway, RequestRefused
+from butter_proto.errors import RequestRefused
+from butter_proto.events import EventsMissed, GatewayEvent
 
 from .fake_model import FakeModel
 from .real_gateway import RealGateway
-from .scenario import connected, scenario
+from .scenario import Client, adapter, connected, scenario
 
 pytestmark = pytest.mark.live
 
 
+def session() -> str:
+    """Name a chat session of this adapter's own."""
+    return f"agent:main:{adapter()}"
+
+
+def message() -> str:
+    return f"Say something over {adapter()}."
+
+
 def turn(key: str) -> dict[str, str]:
-    return {"sessionKey": "main", "message": "Say something.", "idempotencyKey": key}
+    return {"sessionKey": session(), "message": message(), "idempotencyKey": key}
 
 
-async def history_of(client: Gateway) -> list[dict[str, Any]]:
-    answer = await client.request("chat.history", {"sessionKey": "main", "limit": 20})
+async def history_of(client: Client) -> list[dict[str, Any]]:
+    answer = await client.request("chat.history", {"sessionKey": session(), "limit": 20})
     messages: list[dict[str, Any]] = answer["messages"]
     return messages
 
 
-async def run_of(events: EventStream, key: str, state: str, count: int = 1) -> list[GatewayEvent]:
+async def run_of(
+    events: AsyncIterator[GatewayEvent | EventsMissed], key: str, state: str, count: int = 1
+) -> list[GatewayEvent]:
     """Read this run's events until `count` chat events had that state; nothing may be missed."""
     run: list[GatewayEvent] = []
     async for event in events:
@@ -44,10 +56,11 @@ async def test_a_turn_without_a_model_ends_with_its_errors_and_a_row_in_the_hist
     gateway: RealGateway,
 ) -> None:
     """Two terminal ``error`` events for one run, the second with its seq back at 1 (wire.md 11)."""
+    key = f"no-model-{adapter()}"
     async with connected(gateway) as client, client.events("chat", "agent") as events:
-        ack = await client.request("chat.send", turn("no-model"))
-        assert ack == {"runId": "no-model", "status": "started"}
-        run = await run_of(events, "no-model", "error", 2)
+        ack = await client.request("chat.send", turn(key))
+        assert ack == {"runId": key, "status": "started"}
+        run = await run_of(events, key, "error", 2)
         errors = [event.payload for event in run if event.payload.get("state") == "error"]
         assert "authentication" in errors[0]["errorMessage"]
         assert errors[1]["seq"] == 1
@@ -57,8 +70,8 @@ async def test_a_turn_without_a_model_ends_with_its_errors_and_a_row_in_the_hist
         assert "run-failed-before-reply" in [row.get("customType") for row in rows]
 
         with pytest.raises(RequestRefused) as raised:
-            await client.request("chat.send", turn("no-model"))
-        assert raised.value.idempotency_key == "no-model"
+            await client.request("chat.send", turn(key))
+        assert raised.value.idempotency_key == key
         assert raised.value.error is not None
         assert raised.value.error.code == "UNAVAILABLE"
         assert raised.value.payload["status"] == "error"
@@ -70,10 +83,11 @@ async def test_a_turn_streams_and_the_same_idempotency_key_runs_it_once(
 ) -> None:
     model.reply = "Bread and butter, piece by piece."
     model.chunks, model.delay = 10, 0.15
+    key = f"streamed-{adapter()}"
     async with connected(gateway_with_model) as client, client.events("chat", "agent") as events:
-        ack = await client.request("chat.send", turn("streamed"))
-        assert ack == {"runId": "streamed", "status": "started"}
-        run = await run_of(events, "streamed", "final")
+        ack = await client.request("chat.send", turn(key))
+        assert ack == {"runId": key, "status": "started"}
+        run = await run_of(events, key, "final")
         chat = [event.payload for event in run if event.name == "chat"]
         deltas = [payload["deltaText"] for payload in chat if payload["state"] == "delta"]
         assert len(deltas) > 1
@@ -82,10 +96,10 @@ async def test_a_turn_streams_and_the_same_idempotency_key_runs_it_once(
         seqs = [event.seq for event in run]
         assert seqs == sorted(seqs, key=lambda seq: seq or 0)
 
-        again = await client.request("chat.send", turn("streamed"))
+        again = await client.request("chat.send", turn(key))
         assert again["status"] in ("in_flight", "ok")
         rows = await history_of(client)
         assert [row["role"] for row in rows] == ["user", "assistant"]
         assert model.reply in str(rows[1]["content"])
         assert (client.stats.attempts, client.stats.dropped_events) == (1, 0)
-    assert len(model.requests) == 1
+    assert sum(message() in str(request) for request in model.requests) == 1

@@ -42,7 +42,8 @@ async def test_the_right_token_gets_a_hello_with_the_scopes_that_were_asked_for(
 @scenario(30)
 async def test_a_token_in_the_url_is_sent_in_the_connect_request(gateway: RealGateway) -> None:
     """The gateway itself ignores it in the URL (wire.md 9)."""
-    async with butter_trio.connect(f"{gateway.url}/?token={gateway.token}", timeout=10) as client:
+    url = f"{gateway.url}/?token={gateway.token}"
+    async with connected(gateway, url=url, token=None, timeout=10) as client:
         assert client.hello.auth_method == "token"
         assert gateway.token not in str(client.endpoint)
 

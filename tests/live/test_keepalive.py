@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 import pytest
 import trio
 
+from butter_proto.errors import EndKind, RequestMayHaveExecuted
 from butter_proto.events import GatewayEvent, Offline, Online, Retrying, RoundTrip
-from butter_trio import (
-    EndKind,
-    Gateway,
-    KeepaliveSettings,
-    Probe,
-    RequestMayHaveExecuted,
-    Settings,
-    Timeouts,
-)
+from butter_proto.settings import KeepaliveSettings, Probe, Settings, Timeouts
 
 from .real_gateway import RealGateway
-from .scenario import connected, scenario, timeline
+from .scenario import ADAPTERS, Client, connected, scenario, timeline
 
 pytestmark = pytest.mark.live
 
@@ -40,12 +33,18 @@ async def each(items: AsyncIterator[_T], take: Callable[[_T], None]) -> None:
 
 
 @asynccontextmanager
-async def connected_with(
-    gateway: RealGateway, settings: Iterable[Settings]
-) -> AsyncIterator[list[Gateway]]:
-    """Connect once with each of these settings."""
+async def connected_with_each(
+    gateway: RealGateway, settings_for: Callable[[Probe], Settings]
+) -> AsyncIterator[dict[str, Client]]:
+    """Connect with each adapter and each probe; yield the clients by the names of these."""
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(connected(gateway, one)) for one in settings]
+        yield {
+            f"{probe.name} of {over}": await stack.enter_async_context(
+                connected(gateway, settings_for(probe), over=over)
+            )
+            for over in ADAPTERS
+            for probe in WITH_EACH_PROBE
+        }
 
 
 @scenario(SILENCE + 30)
@@ -84,7 +83,7 @@ async def test_90_silent_seconds_are_survived_with_every_kind_of_probe(
             nursery.start_soon(stay_silent, probe)
 
 
-@scenario(120)
+@scenario(120, once=True)
 async def test_a_stopped_gateway_is_found_within_26_seconds_and_comes_back(
     gateway: RealGateway, record_property: Any
 ) -> None:
@@ -94,7 +93,7 @@ async def test_a_stopped_gateway_is_found_within_26_seconds_and_comes_back(
     answered do not end the attempts (lesson 12).
     """
 
-    async def lose_and_regain(client: Gateway, probe: Probe) -> None:
+    async def lose_and_regain(name: str, client: Client) -> None:
         async with timeline(client) as watched:
             with pytest.raises(RequestMayHaveExecuted):
                 await client.request("health", timeout=None)
@@ -102,7 +101,7 @@ async def test_a_stopped_gateway_is_found_within_26_seconds_and_comes_back(
             lost_at, offline = await watched.until(Offline)
             assert offline.ending.kind is EndKind.SILENT_PEER
             detection = lost_at - stopped_at
-            record_property(f"SIGSTOP found by {probe.name} after, s", f"{detection:.2f}")
+            record_property(f"SIGSTOP found by {name} after, s", f"{detection:.2f}")
             assert detection < FOUND_WITHIN
             assert failed_after == pytest.approx(detection, abs=0.5)
 
@@ -112,45 +111,47 @@ async def test_a_stopped_gateway_is_found_within_26_seconds_and_comes_back(
             assert retrying.ending.kind is EndKind.OPEN_TIMEOUT
             lost.release()
             back_at, online = await watched.until(Online)
-            record_property(
-                f"SIGCONT to online by {probe.name}, s", f"{back_at - continued_at:.2f}"
-            )
+            record_property(f"SIGCONT to online by {name}, s", f"{back_at - continued_at:.2f}")
             assert online.resync
             assert not online.boot_changed
             assert (await client.request("health"))["ok"] is True
             assert client.stats.disconnects == 1
             watched.assert_hints_honoured()
 
+    def quick_to_dial(probe: Probe) -> Settings:
+        return Settings(keepalive=KeepaliveSettings(probe=probe), timeouts=Timeouts(open=2.0))
+
     lost = trio.Semaphore(0)
-    settings = [
-        Settings(keepalive=KeepaliveSettings(probe=probe), timeouts=Timeouts(open=2.0))
-        for probe in WITH_EACH_PROBE
-    ]
-    async with connected_with(gateway, settings) as clients, trio.open_nursery() as nursery:
+    async with (
+        connected_with_each(gateway, quick_to_dial) as clients,
+        trio.open_nursery() as nursery,
+    ):
         with gateway.suspended():
             stopped_at = trio.current_time()
-            for client, probe in zip(clients, WITH_EACH_PROBE, strict=True):
-                nursery.start_soon(lose_and_regain, client, probe)
+            for name, client in clients.items():
+                nursery.start_soon(lose_and_regain, name, client)
             for _ in clients:
                 await lost.acquire()
         continued_at = trio.current_time()
 
 
-@scenario(60)
+@scenario(60, once=True)
 async def test_a_short_stall_is_no_disconnect(gateway: RealGateway) -> None:
     """3.5 s, and a probe every 3 s with 2 s to answer: one is missed at most, two would be gone."""
 
-    async def endure(client: Gateway) -> None:
+    async def endure(client: Client) -> None:
         assert (await client.request("health"))["ok"] is True
         await trio.sleep(3.5)
         assert (client.stats.attempts, client.stats.disconnects) == (1, 0)
 
-    settings = [
-        Settings(keepalive=KeepaliveSettings(interval=3.0, timeout=2.0, probe=probe))
-        for probe in WITH_EACH_PROBE
-    ]
-    async with connected_with(gateway, settings) as clients, trio.open_nursery() as nursery:
+    def alert(probe: Probe) -> Settings:
+        return Settings(keepalive=KeepaliveSettings(interval=3.0, timeout=2.0, probe=probe))
+
+    async with (
+        connected_with_each(gateway, alert) as clients,
+        trio.open_nursery() as nursery,
+    ):
         with gateway.suspended():
-            for client in clients:
+            for client in clients.values():
                 nursery.start_soon(endure, client)
             await trio.sleep(3.5)

@@ -8,22 +8,13 @@ import attrs
 import pytest
 import trio
 
+from butter_proto.errors import Delivery, GatewayError, MessageTooLarge, RequestRefused
 from butter_proto.identity import BACKEND
-from butter_proto.machine import OpenTransport
-from butter_trio import (
-    Delivery,
-    Gateway,
-    GatewayError,
-    KeepaliveSettings,
-    MessageTooLarge,
-    Probe,
-    RequestRefused,
-    Settings,
-    dial_tcp,
-)
+from butter_proto.settings import KeepaliveSettings, Probe, Settings
 
+from .narrow_relay import narrow_relay
 from .real_gateway import RealGateway
-from .scenario import connected, scenario
+from .scenario import Client, connected, narrow_dial, scenario
 
 pytestmark = pytest.mark.live
 
@@ -31,7 +22,7 @@ ADMIN = Settings(identity=attrs.evolve(BACKEND, scopes=("operator.admin",)))
 READER = Settings(identity=attrs.evolve(BACKEND, scopes=("operator.read",)))
 
 
-async def refusal_of(client: Gateway, method: str, params: Any = None) -> GatewayError:
+async def refusal_of(client: Client, method: str, params: Any = None) -> GatewayError:
     """Make a request that the gateway refuses, see that the connection lives; return the error."""
     connection = client.hello.connection_id
     with pytest.raises(RequestRefused) as raised:
@@ -117,28 +108,6 @@ async def test_a_thousand_requests_at_once_are_all_answered_ok(
         assert client.stats.disconnects == 0
 
 
-class NarrowPipe(trio.abc.SendStream):
-    """Takes one chunk of at most 64 KiB every 30 ms, and says when `size` bytes have passed."""
-
-    def __init__(self, stream: trio.abc.SendStream, size: int) -> None:
-        self._stream = stream
-        self._left = size
-        self.passed = trio.Event()
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await trio.sleep(0.03)
-        await self._stream.send_all(data)
-        self._left -= len(data)
-        if self._left <= 0:
-            self.passed.set()
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 @scenario(90)
 async def test_a_20_mb_request_uploads_while_probes_keep_passing(
     gateway: RealGateway, record_property: Any
@@ -150,15 +119,8 @@ async def test_a_20_mb_request_uploads_while_probes_keep_passing(
     size = 20_000_000
 
     async def upload(probe: Probe) -> None:
-        pipes = []
-
-        async def dial(command: OpenTransport) -> trio.abc.Stream:
-            stream = await dial_tcp(command)
-            pipes.append(NarrowPipe(stream, size))
-            return trio.StapledStream(pipes[-1], stream)
-
         async def look_when_all_has_left() -> None:
-            await pipes[0].passed.wait()
+            await relay.passed.wait()
             stats = client.stats
             seconds = trio.current_time() - began
             record_property(f"20 MB with {probe.name}", f"{seconds:.2f} s, {stats.probes} probes")
@@ -166,7 +128,12 @@ async def test_a_20_mb_request_uploads_while_probes_keep_passing(
             assert stats.misses == 0
 
         keepalive = KeepaliveSettings(interval=2.0, timeout=1.5, misses=10, probe=probe)
-        async with connected(gateway, Settings(keepalive=keepalive), dial=dial) as client:
+        async with (
+            narrow_relay(gateway.url, size) as relay,
+            connected(
+                gateway, Settings(keepalive=keepalive), url=relay.url, dial=narrow_dial()
+            ) as client,
+        ):
             async with trio.open_nursery() as nursery:
                 began = trio.current_time()
                 nursery.start_soon(look_when_all_has_left)

@@ -1,25 +1,27 @@
 """The real gateway goes away in three ways and comes back, while requests never stop.
 
-Each is watched by a connector with the default backoff, which carries the requests, and by
-newcomers that knock as fast as the hints allow, so that they meet every phase of an end and a
-start (wire.md 7).
+Each is watched by one connector of each adapter with the default backoff, which carry the
+requests, and by newcomers that knock as fast as the hints allow, so that they meet every phase of
+an end and a start (wire.md 7).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import attrs
 import pytest
 import trio
 
+from butter_proto.errors import Ending, NotOnline, RequestFailed
 from butter_proto.events import Offline, Online
-from butter_trio import Ending, Gateway, NotOnline, ReconnectSettings, RequestFailed, Settings
+from butter_proto.settings import ReconnectSettings, Settings
 
 from .real_gateway import RealGateway
-from .scenario import connected, scenario, timeline
+from .scenario import ADAPTERS, Client, Timeline, connected, scenario, timeline
 
 pytestmark = pytest.mark.live
 
@@ -27,8 +29,8 @@ CALLERS: Final = 8
 IMPATIENT: Final = Settings(
     reconnect=ReconnectSettings(base=0.1, factor=1.0, cap=0.1, minimum=0.05)
 )
-NEWCOMERS: Final = 6
-"""Enough to meet the 503, with which the upgrade is answered only for a moment."""
+NEWCOMERS: Final = 4
+"""Of each adapter: enough to meet the 503, with which the upgrade is answered for a moment only."""
 
 
 @attrs.frozen
@@ -88,7 +90,7 @@ def phase_of(ending: Ending) -> str:
 class Load:
     """Callers that ask one request after another, none with a deadline that could hide a loss."""
 
-    def __init__(self, client: Gateway) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
         self._enough = False
         self.asked = 0
@@ -112,8 +114,32 @@ class Load:
                 self.outcomes["replied"] += 1
 
 
+@attrs.define(eq=False)
+class Enduring:
+    """A connector that is online, with its load, and what it was told at the restart."""
+
+    over: str
+    client: Client
+    watched: Timeline
+    load: Load
+    replied_before: int = 0
+    offline: Offline | None = None
+    online: Online | None = None
+
+    async def come_back(self) -> None:
+        """Follow the connector through the restart."""
+        _, self.offline = await self.watched.until(Offline)
+        _, self.online = await self.watched.until(Online)
+
+
+@asynccontextmanager
+async def enduring(gateway: RealGateway, over: str) -> AsyncIterator[Enduring]:
+    async with connected(gateway, over=over) as client, timeline(client) as watched:
+        yield Enduring(over, client, watched, Load(client))
+
+
 @pytest.mark.parametrize("name", RESTARTS)
-@scenario(150)
+@scenario(150, once=True)
 async def test_a_restart_ends_online_again_with_an_outcome_for_every_request(
     gateway: RealGateway, name: str, record_property: Any
 ) -> None:
@@ -128,12 +154,12 @@ async def test_a_restart_ends_online_again_with_an_outcome_for_every_request(
         await trio.to_thread.run_sync(gateway.wait_ready)
         record("the gateway's ready")
 
-    async def knock() -> None:
+    async def knock(over: str) -> None:
         """Connect anew, again and again, until that took more than one attempt."""
         met: list[str] = []
         while not met:
             async with (
-                connected(gateway, IMPATIENT, wait=False) as client,
+                connected(gateway, IMPATIENT, over=over, wait=False) as client,
                 timeline(client) as watched,
             ):
                 await watched.until(Online)
@@ -144,40 +170,53 @@ async def test_a_restart_ends_online_again_with_an_outcome_for_every_request(
             record("a newcomer online")
         phases.update(met)
 
-    async with connected(gateway) as client, timeline(client) as watched:
-        load = Load(client)
+    async def come_back(one: Enduring) -> None:
+        await one.come_back()
+        record(f"online with the default backoff over {one.over}")
+
+    async with AsyncExitStack() as stack:
+        all_of_them = [
+            await stack.enter_async_context(enduring(gateway, over)) for over in ADAPTERS
+        ]
         async with trio.open_nursery() as callers:
-            for _ in range(CALLERS):
-                callers.start_soon(load.call)
+            for one in all_of_them:
+                for _ in range(CALLERS):
+                    callers.start_soon(one.load.call)
             await trio.sleep(0.5)
-            replied_before = load.outcomes["replied"]
+            for one in all_of_them:
+                one.replied_before = one.load.outcomes["replied"]
 
             began = trio.current_time()
-            async with trio.open_nursery() as newcomers:
-                newcomers.start_soon(act)
-                for _ in range(NEWCOMERS):
-                    newcomers.start_soon(knock)
-                _, offline = await watched.until(Offline)
-                _, online = await watched.until(Online)
-                record("online with the default backoff")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(act)
+                for over in ADAPTERS:
+                    for _ in range(NEWCOMERS):
+                        nursery.start_soon(knock, over)
+                for one in all_of_them:
+                    nursery.start_soon(come_back, one)
             await trio.sleep(0.5)
-            load.stop()
+            for one in all_of_them:
+                one.load.stop()
             await trio.sleep(1.0)
-            without_outcome = load.asked - load.outcomes.total()
+            without_outcome = [one.load.asked - one.load.outcomes.total() for one in all_of_them]
             callers.cancel_scope.cancel()
 
-    assert phase_of(offline.ending) in restart.endings
-    assert (offline.ending.retry_after is not None) == restart.hinted
-    assert online.resync
-    assert online.boot_changed
-    watched.assert_hints_honoured()
     assert restart.phases <= set(phases)
     record_property(f"{name}: newcomers met", dict(phases))
+    assert without_outcome == [0] * len(all_of_them)
+    for one in all_of_them:
+        assert one.offline is not None
+        assert phase_of(one.offline.ending) in restart.endings
+        assert (one.offline.ending.retry_after is not None) == restart.hinted
+        assert one.online is not None
+        assert one.online.resync
+        assert one.online.boot_changed
+        one.watched.assert_hints_honoured()
 
-    assert without_outcome == 0
-    assert replied_before > 0
-    assert load.outcomes["replied"] > replied_before
-    if name == "SIGKILL":
-        assert 0 < load.outcomes["may have executed"] <= CALLERS
-    assert client.stats.disconnects == 1
-    record_property(f"{name}: outcomes", dict(load.outcomes))
+        outcomes = one.load.outcomes
+        assert one.replied_before > 0
+        assert outcomes["replied"] > one.replied_before
+        if name == "SIGKILL":
+            assert 0 < outcomes["may have executed"] <= CALLERS
+        assert one.client.stats.disconnects == 1
+        record_property(f"{name}: outcomes over {one.over}", dict(outcomes))

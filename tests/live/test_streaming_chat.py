@@ -1,22 +1,26 @@
-"""The chat example against the real gateway, which loses the connection or dies in the middle."""
+"""The chat example against the real gateway, which loses the connection or dies in the middle.
+
+The example is one for `butter_trio`; so are these.
+"""
 
 from __future__ import annotations
 
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import pytest
 import trio
 
 from butter_proto.machine import OpenTransport
-from butter_trio import Gateway, ReconnectSettings, Settings, dial_tcp
+from butter_trio import Gateway, ReconnectSettings, Settings, connect, dial_tcp
 from examples.streaming_chat import Turn, chat
 
 from .fake_model import FakeModel
 from .real_gateway import RealGateway
-from .scenario import connected, scenario
+from .scenario import scenario
 
 pytestmark = pytest.mark.live
 
@@ -63,6 +67,10 @@ async def rows_of(client: Gateway, message: str) -> Counter[str]:
     return Counter(rows[rows.index(message) :])
 
 
+def impatient(gateway: RealGateway) -> AbstractAsyncContextManager[Gateway]:
+    return connect(gateway.url, token=gateway.token, settings=IMPATIENT)
+
+
 async def restart(gateway: RealGateway) -> None:
     await trio.to_thread.run_sync(gateway.kill)
     await trio.to_thread.run_sync(gateway.start)
@@ -81,7 +89,7 @@ async def chat_and(
     return printed
 
 
-@scenario(60)
+@scenario(60, once=True)
 async def test_a_drop_in_the_middle_costs_not_a_character(
     gateway_with_model: RealGateway, slow_model: FakeModel
 ) -> None:
@@ -97,7 +105,7 @@ async def test_a_drop_in_the_middle_costs_not_a_character(
         await printed.until("word5")
         streams[-1].socket.shutdown(socket.SHUT_RDWR)
 
-    async with connected(gateway_with_model, dial=dial) as client:
+    async with connect(gateway_with_model.url, token=gateway_with_model.token, dial=dial) as client:
         printed = await chat_and(client, "drop", drop)
         assert client.stats.disconnects == 1
         assert printed.text == REPLY
@@ -105,7 +113,7 @@ async def test_a_drop_in_the_middle_costs_not_a_character(
     assert len(slow_model.requests) == 1
 
 
-@scenario(90)
+@scenario(90, once=True)
 async def test_a_kill_in_the_middle_begins_the_reply_again_but_sends_nothing_again(
     gateway_with_model: RealGateway, slow_model: FakeModel, record_property: Any
 ) -> None:
@@ -116,7 +124,7 @@ async def test_a_kill_in_the_middle_begins_the_reply_again_but_sends_nothing_aga
         await printed.until(BEGUN_AGAIN)
         record_property("SIGKILL to the reply begun again, s", f"{trio.current_time() - began:.2f}")
 
-    async with connected(gateway_with_model, IMPATIENT) as client:
+    async with impatient(gateway_with_model) as client:
         printed = await chat_and(client, "kill", kill)
         before, after = printed.text.split(BEGUN_AGAIN)
         assert REPLY.startswith(before)
@@ -126,7 +134,7 @@ async def test_a_kill_in_the_middle_begins_the_reply_again_but_sends_nothing_aga
     assert len(slow_model.requests) == 2
 
 
-@scenario(90)
+@scenario(90, once=True)
 async def test_a_message_whose_gateway_is_killed_at_once_is_still_answered_once(
     gateway_with_model: RealGateway, slow_model: FakeModel
 ) -> None:
@@ -136,7 +144,7 @@ async def test_a_message_whose_gateway_is_killed_at_once_is_still_answered_once(
         await trio.sleep(0.1)
         await restart(gateway_with_model)
 
-    async with connected(gateway_with_model, IMPATIENT) as client:
+    async with impatient(gateway_with_model) as client:
         printed = await chat_and(client, "kill at once", kill)
         assert printed.text == REPLY
         rows = await rows_of(client, "kill at once")
