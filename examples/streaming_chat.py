@@ -96,7 +96,8 @@ class Turn:
         elif reply is not None and reply.get("stopReason") != "toolUse":
             self._follow(run_id, text_of(reply))
             self.over = True
-            self.failure = "the run failed" if reply.get("stopReason") == "error" else None
+            if (stop := reply.get("stopReason")) in ("error", "aborted"):
+                self.failure = f"the run ended with {stop!r}"
         elif not taken:
             return Standing.UNKNOWN
         else:

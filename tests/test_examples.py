@@ -376,13 +376,14 @@ def test_a_message_that_somebody_took_back_is_gone() -> None:
     assert Turn("key", print).on_history(session.history()) is Standing.GONE
 
 
-def test_a_stored_failure_is_one() -> None:
+@pytest.mark.parametrize("stop", ["error", "aborted"])
+def test_a_stored_failure_is_one(stop: str) -> None:
     session = Session()
     session.write("user", "Hello", "key")
-    session.write("assistant", "The agent run failed.", "key", "error")
+    session.write("assistant", "Bread and", "key", stop)
     turn = Turn("key", print)
     assert turn.on_history(session.history()) is Standing.FOLLOWED
-    assert (turn.over, turn.failure) == (True, "the run failed")
+    assert (turn.over, turn.failure) == (True, f"the run ended with {stop!r}")
 
 
 async def run_script(*arguments: str, token: str) -> subprocess.CompletedProcess[bytes]:
