@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -38,17 +38,22 @@ from butter_proto.handshake import (
     read_hello,
     secrets_of_hello,
 )
-from butter_proto.keepalive import Keepalive, KeepaliveTimer, Verdict
+from butter_proto.keepalive import Keepalive, KeepaliveTimer
+from butter_proto.link import Inbound, Link, Opened, PongReceived, Received, ends_stream
+from butter_proto.machine import Message
+from butter_proto.message_link import MessageLink
+from butter_proto.outbox import BAD_DATA
+from butter_proto.probes import Probes
 from butter_proto.redaction import Redaction
 from butter_proto.requests import PendingRequest, Requests
-from butter_proto.settings import Dialect, Probe, Settings
+from butter_proto.settings import Dialect, Framing, Settings
 from butter_proto.timers import Timers
-from butter_proto.websocket import Opened, PongReceived, Received, WebSocketLink
+from butter_proto.websocket import WebSocketLink
 
+_T = TypeVar("_T")
 _NORMAL: Final = 1000
 _SHORT: Final = 200
 """Characters of a value, and keys, that are kept of a huge refusal's details."""
-_BAD_DATA: Final = 1007
 _REFUSAL_BODY_TIME: Final = 1.0
 """Seconds to wait for the body of a refused upgrade."""
 
@@ -100,17 +105,14 @@ class Connection:
         self._counters = around.counters
         self._previous = previous
         self._timers: Timers[Any] = Timers()
-        self._link = WebSocketLink(
-            around.endpoint, around.settings.limits, around.entropy, around.counters
-        )
+        self._link = _link_for(around)
         self._requests = Requests(
             self._link.outbox, self._timers, around.settings.limits.max_in_flight
         )
-        self._keepalive: Keepalive | None = None
+        self._probes: Probes | None = None
         self._now = now
         self._opened = False
         self._connect_id = ""
-        self._probe_key: str | bytes | None = None
         self._expected_seq: int | None = None
         self._retry_after: tuple[float, float] | None = None
         self.redaction = Redaction(around.settings.secrets)
@@ -133,35 +135,34 @@ class Connection:
     # --- transport inputs -------------------------------------------------------------------
 
     def opened(self, now: float) -> None:
-        """Take note that the transport is open; the upgrade request is now to be pulled."""
+        """Take note that the transport is open; what the link sends first is now to be pulled."""
         if self.phase is Phase.OPENING and not self._opened:
             self._now = now
             self._opened = True
             self._link.start()
+            self._take_items()
 
-    def receive_data(self, data: bytes, now: float) -> None:
-        """Take in bytes; ``b""`` is the end of the stream."""
+    def receive(self, inbound: Inbound, now: float) -> None:
+        """Take in what an open transport brought, of the kind that the framing has."""
         self._now = now
         if self.phase is Phase.CLOSED or not self._opened:
             return
-        self._counters.bytes_received += len(data)
+        ended = ends_stream(inbound)
         if self.phase is Phase.CLOSING:
-            if not data:
+            if ended:
                 self.phase = Phase.CLOSED
             return
-        if not data:
-            self._link.receive_eof()
-        else:
+        if not ended:
             self._counters.last_received_at = now
-            self._link.receive_data(data)
-            if self._keepalive is not None:
-                self._keepalive.heard(now)
+            if self._probes is not None:
+                self._probes.heard(now)
+        self._link.receive(inbound)
         self._take_items()
 
     def failed(self, fault: TransportFault, now: float) -> None:
         """Take note that the transport could not be opened, or broke."""
         self._now = now
-        self._end(Ending(EndKind.TRANSPORT_FAILED, fault=fault), linger=False)
+        self._end(Ending(EndKind.TRANSPORT_FAILED, fault=fault))
         self._close()
 
     def handle_timeout(self, now: float) -> None:
@@ -173,15 +174,17 @@ class Connection:
             match timer:
                 case KeepaliveTimer():
                     assert woken_for is not None
-                    self._on_keepalive(timer, woken_for)
+                    assert self._probes is not None
+                    if self._probes.on_timer(timer, woken_for, now):
+                        self._end(Ending(EndKind.SILENT_PEER))
                 case PendingRequest():
                     outcome = self._requests.on_timer(timer, now)
                     if outcome is not None:
                         self._queue.put(outcome)
                 case _Timer.PHASE:
-                    self._end(Ending(_TOO_LATE[self.phase]), linger=False)
+                    self._end(Ending(_TOO_LATE[self.phase]))
                 case _Timer.REFUSAL_BODY:
-                    self._link.end_refusal()
+                    self._link.receive(b"")
                     self._take_items()
                 case _:
                     self._close()
@@ -209,16 +212,15 @@ class Connection:
     def probe(self, now: float) -> None:
         """Ask the gateway at once whether it is there; before ONLINE the phase limits do."""
         self._now = now
-        if self._keepalive is not None and self._keepalive.ask_now(now) is Verdict.ASK:
-            self._ask()
+        if self._probes is not None:
+            self._probes.ask_now(now)
 
     def stop(self, now: float, *, abort: bool) -> None:
         """End the connection here: with a Close frame, or at once."""
         self._now = now
-        upgraded = self.phase not in (Phase.OPENING, Phase.CLOSING, Phase.CLOSED)
-        if upgraded:
+        if self.phase not in (Phase.OPENING, Phase.CLOSING, Phase.CLOSED):
             self._link.outbox.close(_NORMAL, "")
-        self._end(Ending(EndKind.STOPPED), linger=upgraded and not abort)
+        self._end(Ending(EndKind.STOPPED))
         if abort:
             self._close()
 
@@ -226,10 +228,16 @@ class Connection:
 
     def data_to_send(self, now: float) -> bytes:
         """Take at most 64 KiB for the wire, handed out at ``now``; not once it is ``closed``."""
-        data = self._link.outbox.take(now)
-        if data and self._keepalive is not None:
-            self._keepalive.handed_out(now)
-        return data
+        return self._handed_out(self._link.data_to_send(now), now)
+
+    def next_message(self, now: float) -> Message | None:
+        """Take the next message for a host, handed out at ``now``; not once it is ``closed``."""
+        return self._handed_out(self._link.next_message(now), now)
+
+    def _handed_out(self, outbound: _T, now: float) -> _T:
+        if outbound and self._probes is not None:
+            self._probes.handed_out(now)
+        return outbound
 
     def next_timeout(self) -> float | None:
         """Return when the next deadline is due."""
@@ -248,13 +256,12 @@ class Connection:
                 case Received():
                     self._on_message(item)
                 case PongReceived():
-                    if item.payload == self._probe_key:
-                        self._on_probe_answered()
+                    if self._probes is not None:
+                        self._probes.answered(item.payload, self._now)
                 case Opened():
                     self._enter(Phase.CHALLENGE, self._settings.timeouts.challenge)
                 case _:
-                    linger = item.kind in (EndKind.CLOSED_BY_PEER, EndKind.PROTOCOL_VIOLATION)
-                    self._end(item, linger=linger)
+                    self._end(item)
         if self._link.reading_refusal and _Timer.REFUSAL_BODY not in self._timers:
             self._timers.set(_Timer.REFUSAL_BODY, self._now + _REFUSAL_BODY_TIME)
 
@@ -263,8 +270,8 @@ class Connection:
         try:
             frame = frames.decode(message.data, json_rpc=self._settings.json_rpc)
         except frames.InvalidFrame as error:
-            self._link.outbox.close(_BAD_DATA, "")
-            self._end(Ending(EndKind.PROTOCOL_VIOLATION, str(error)), linger=True)
+            self._link.outbox.close(BAD_DATA, "")
+            self._end(Ending(EndKind.PROTOCOL_VIOLATION, str(error)))
             return
         match frame:
             case frames.EventFrame() if self.phase is Phase.ONLINE:
@@ -283,7 +290,7 @@ class Connection:
     def _on_challenge(self, payload: object) -> None:
         challenge = read_challenge(payload)
         if challenge.nonce is None and self._settings.dialect is Dialect.GATEWAY_V4:
-            self._end(Ending(EndKind.CHALLENGE_INVALID, "it has no nonce"), linger=False)
+            self._end(Ending(EndKind.CHALLENGE_INVALID, "it has no nonce"))
             return
         self._connect_id = self._next_id()
         params = connect_params(self._settings)
@@ -297,27 +304,21 @@ class Connection:
             if size > BEFORE_HELLO_MAX:
                 error = attrs.evolve(error, details=_abridged(error.details))
             ending = Ending(EndKind.CONNECT_REFUSED, error=error, retry_after=error.retry_after)
-            self._end(ending, linger=False)
+            self._end(ending)
             return
         hello = read_hello(answer.payload, self._settings.dialect)
         if hello is None:
-            self._end(Ending(EndKind.HELLO_INVALID), linger=False)
+            self._end(Ending(EndKind.HELLO_INVALID))
             return
         self.hello = hello
         self.redaction.add(secrets_of_hello(hello.payload))
-        self._keepalive = Keepalive(
-            self._settings.keepalive,
-            hello.policy.tick_interval,
-            self._timers,
-            self._counters,
-            self._now,
-        )
         self._go_online(hello)
 
     def _go_online(self, hello: events.Hello) -> None:
         self._timers.stop(_Timer.PHASE)
         self.phase = Phase.ONLINE
         self.online_since = self._now
+        self._probes = self._start_keepalive(hello.policy.tick_interval)
         if self._settings.dialect is Dialect.GATEWAY_V4:
             self._expected_seq = 1  # seq starts at 1 on each connection (wire.md 3)
         before = self._previous.boot_id if self._previous is not None else None
@@ -330,6 +331,11 @@ class Connection:
         requested = self._settings.identity.scopes
         if hello.scopes is not None and not set(requested) <= set(hello.scopes):
             self._queue.put_notice(events.ScopesReduced(requested, told.scopes or ()))
+
+    def _start_keepalive(self, tick_interval: float) -> Probes:
+        settings, counters = self._settings, self._counters
+        keepalive = Keepalive(settings.keepalive, tick_interval, self._timers, counters, self._now)
+        return Probes(settings, keepalive, self._link, self._next_id, self._queue, counters)
 
     def _on_event(self, frame: frames.EventFrame, size: int) -> None:
         self._counters.events += 1
@@ -349,8 +355,8 @@ class Connection:
         self._queue.put_gateway_event(event, missed)
 
     def _on_response(self, response: frames.Response, size: int) -> None:
-        if response.id == self._probe_key:
-            self._on_probe_answered()
+        assert self._probes is not None
+        if self._probes.answered(response.id, self._now):
             return
         if response.error is not None:
             response = attrs.evolve(response, error=self.redaction.error(response.error))
@@ -360,47 +366,14 @@ class Connection:
         else:
             self._queue.put(outcome)
 
-    # --- keepalive --------------------------------------------------------------------------
-
-    def _on_keepalive(self, timer: KeepaliveTimer, due: float) -> None:
-        assert self._keepalive is not None
-        verdict = self._keepalive.on_timer(timer, due, self._now)
-        if verdict is Verdict.ASK:
-            self._ask()
-        elif verdict is Verdict.GONE:
-            self._end(Ending(EndKind.SILENT_PEER), linger=False)
-
-    def _ask(self) -> None:
-        assert self._keepalive is not None
-        self._counters.probes += 1
-        key = self._next_id()
-        ping = self._settings.keepalive.probe is not Probe.HEALTH and self._link.can_ping
-        if ping:
-            self._probe_key = key.encode()
-            item = self._link.outbox.ping(self._probe_key)
-        else:
-            self._probe_key = key
-            request = frames.encode_request(
-                key, frames.METHOD_HEALTH, {}, json_rpc=self._settings.json_rpc
-            )
-            item = self._link.outbox.text(request)
-        self._keepalive.asked(item, self._now)
-
-    def _on_probe_answered(self) -> None:
-        assert self._keepalive is not None
-        seconds = self._keepalive.answered(self._now)
-        if seconds is not None:
-            self._counters.probe_answered(seconds)
-            self._queue.put_notice(events.RoundTrip(seconds))
-
     # --- the end ----------------------------------------------------------------------------
 
     def _enter(self, phase: Phase, limit: float) -> None:
         self.phase = phase
         self._timers.set(_Timer.PHASE, self._now + limit)
 
-    def _end(self, ending: Ending, *, linger: bool) -> None:
-        """Decide the ending; only the first one counts."""
+    def _end(self, ending: Ending) -> None:
+        """Decide the ending; only the first one counts. A Close frame of ours has its time."""
         if self.ending is not None:
             return
         online = self.phase is Phase.ONLINE
@@ -417,7 +390,7 @@ class Connection:
             self._counters.disconnects += ending.kind is not EndKind.STOPPED
             self._queue.put(events.Offline(self.ending))
         self._timers.stop_all()
-        if linger:
+        if self._link.outbox.closed:
             self.phase = Phase.CLOSING
             self._timers.set(_Timer.CLOSE, self._now + self._settings.timeouts.close)
         else:
@@ -433,6 +406,14 @@ class Connection:
             return ending.retry_after
         told_at, hint = self._retry_after
         return max(0.0, told_at + hint - self._now, ending.retry_after or 0.0)
+
+
+def _link_for(around: Surroundings) -> Link:
+    """Make the link for whoever speaks WebSocket."""
+    settings = around.settings
+    if settings.framing is Framing.MESSAGES:
+        return MessageLink(settings.limits, around.counters)
+    return WebSocketLink(around.endpoint, settings.limits, around.entropy, around.counters)
 
 
 def _abridged(details: object) -> dict[str, Any] | None:

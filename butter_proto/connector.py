@@ -34,7 +34,16 @@ from butter_proto.errors import (
 )
 from butter_proto.event_queue import EventQueue
 from butter_proto.handshake import check_connect_size
-from butter_proto.machine import STATE_AFTER, CloseTransport, Command, OpenTransport, State, Stats
+from butter_proto.link import HostClose, HostMessage, HostPong, Inbound
+from butter_proto.machine import (
+    STATE_AFTER,
+    CloseTransport,
+    Command,
+    Message,
+    OpenTransport,
+    State,
+    Stats,
+)
 from butter_proto.reconnect import Action
 from butter_proto.requests import PendingRequest
 from butter_proto.settings import DEFAULT, MONTH, Default, Framing, Settings
@@ -276,10 +285,25 @@ class Connector:
 
     def receive_data(self, transport_id: int, data: bytes, now: float) -> None:
         """Hand over what was read; ``b""`` is the end of the stream. Pull everything."""
-        connection, now = self._begin(transport_id, now)
-        if connection is not None:
-            connection.receive_data(data, now)
-            self._settle(transport_id, connection)
+        self._receive(Framing.BYTES, transport_id, data, now)
+
+    def receive_message(self, transport_id: int, message: str | bytes, now: float) -> None:
+        """Hand over a message that the host's WebSocket read. Pull everything."""
+        self._receive(Framing.MESSAGES, transport_id, HostMessage(message), now)
+
+    def receive_pong(self, transport_id: int, payload: bytes, now: float) -> None:
+        """Hand over a pong that it read. Pull everything."""
+        self._receive(Framing.MESSAGES, transport_id, HostPong(payload), now)
+
+    def transport_closed(
+        self, transport_id: int, code: int | None, reason: str, now: float
+    ) -> None:
+        """Tell that the host's WebSocket was open and is closed. Pull commands and events.
+
+        ``code`` None or 1006 means: without a Close frame. One that never opened is reported by
+        ``transport_failed``.
+        """
+        self._receive(Framing.MESSAGES, transport_id, HostClose(code, reason), now)
 
     def transport_failed(self, transport_id: int, fault: TransportFault, now: float) -> None:
         """Tell that a transport could not be opened, or broke. Pull commands and events."""
@@ -315,6 +339,11 @@ class Connector:
         connection = self._connections.get(transport_id)
         return connection.data_to_send(self._clock.now) if connection is not None else b""
 
+    def next_message(self, transport_id: int) -> Message | None:
+        """Take the next message for a host that speaks WebSocket itself."""
+        connection = self._connections.get(transport_id)
+        return connection.next_message(self._clock.now) if connection is not None else None
+
     def next_event(self) -> events.Event | None:
         """Take the next event."""
         return self._queue.next()
@@ -329,6 +358,12 @@ class Connector:
     def _begin(self, transport_id: int, now: float) -> tuple[Connection | None, float]:
         self._queue.begin_input()
         return self._connections.get(transport_id), self._clock.advance(now)
+
+    def _receive(self, framing: Framing, transport_id: int, inbound: Inbound, now: float) -> None:
+        connection, now = self._begin(transport_id, now)
+        if connection is not None and framing is self._settings.framing:
+            connection.receive(inbound, now)
+            self._settle(transport_id, connection)
 
     def _next_due(self) -> float | None:
         due = self._retry_at
@@ -356,7 +391,7 @@ class Connector:
                 endpoint.tls,
                 endpoint.host.rstrip("."),
                 None,
-                Framing.BYTES,
+                self._settings.framing,
                 endpoint.url,
             )
         )

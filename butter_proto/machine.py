@@ -3,11 +3,12 @@
 A machine is pure: it decides, the driver moves bytes. A driver
 
 1. feeds inputs (``transport_opened``, ``receive_data``, ``transport_failed``, ``handle_timeout``;
-   with ``framing=MESSAGES`` ``receive_message``, ``receive_pong``, ``transport_closed``), each with
-   the present monotonic time in seconds;
+   with ``framing=MESSAGES`` ``receive_message``, ``receive_pong`` and ``transport_closed`` instead
+   of ``receive_data``), each with the present monotonic time in seconds;
 2. after every input pulls all queues: ``next_command`` and ``next_event`` until None,
    ``data_to_send`` of each open transport (until ``b""``, and again only when the socket took the
-   last chunk), and asks ``next_timeout`` for its next wake-up;
+   last chunk; with ``framing=MESSAGES`` ``next_message`` likewise), and asks ``next_timeout`` for
+   its next wake-up;
 3. ends when ``finished`` is True.
 
 A driver whose write had to wait calls ``handle_timeout`` before it pulls the next chunk, so that
@@ -71,7 +72,8 @@ class OpenTransport:
     """Dial this, then report ``transport_opened`` or ``transport_failed`` with ``id``.
 
     ``server_name`` is the name to verify and to send as SNI where ``tls`` is True. With
-    ``framing=MESSAGES`` the host opens a WebSocket to ``url`` instead.
+    ``framing=MESSAGES`` the host opens a WebSocket to ``url`` instead and reports
+    ``transport_opened`` when that is open, the upgrade done.
     """
 
     id: int
@@ -86,7 +88,10 @@ class OpenTransport:
 
 @attrs.frozen
 class CloseTransport:
-    """Drop this transport now: unsent bytes are lost, a dial is cancelled."""
+    """Drop this transport now: unsent bytes are lost, a dial is cancelled.
+
+    A host whose WebSocket cannot be dropped (a browser's) closes it and forgets it.
+    """
 
     id: int
 
@@ -103,14 +108,22 @@ class Text:
 
 @attrs.frozen
 class Ping:
-    """A WebSocket ping for such a host."""
+    """A WebSocket ping for such a host; its pong is due as ``receive_pong``.
+
+    Only `Probe.PING` makes any.
+    """
 
     payload: bytes
 
 
 @attrs.frozen
 class Close:
-    """A WebSocket close for such a host."""
+    """A WebSocket close for such a host, the last message of its transport.
+
+    The host closes its WebSocket and reports ``transport_closed`` when that is done; until then
+    ``timeouts.close`` runs. A browser's ``close()`` takes only 1000 and 3000..4999: for any other
+    code a host there closes with 1000.
+    """
 
     code: int
     reason: str
@@ -136,7 +149,8 @@ class Stats:
     messages_sent: int = 0
     """WebSocket messages of which a byte was handed out."""
     bytes_received: int = 0
-    """Bytes of the transports, or the UTF-8 size of messages with ``framing=MESSAGES``."""
+    """Bytes of the transports, or the UTF-8 size of messages with ``framing=MESSAGES``. What comes
+    after a Close frame of ours is not taken in."""
     bytes_sent: int = 0
     """The same of what was handed out."""
     events: int = 0
@@ -186,6 +200,17 @@ class Machine(Protocol):
     def transport_failed(self, transport_id: int, fault: TransportFault, now: float) -> None:
         """Tell that a transport could not be opened, or broke."""
 
+    def receive_message(self, transport_id: int, message: str | bytes, now: float) -> None:
+        """Hand over a message that the host's WebSocket read; only with ``framing=MESSAGES``."""
+
+    def receive_pong(self, transport_id: int, payload: bytes, now: float) -> None:
+        """Hand over a pong that it read; only with ``framing=MESSAGES``."""
+
+    def transport_closed(
+        self, transport_id: int, code: int | None, reason: str, now: float
+    ) -> None:
+        """Tell that it was open and is closed; ``code`` None or 1006: without a Close frame."""
+
     def handle_timeout(self, now: float) -> None:
         """Let everything happen that is due. Early, late and repeated calls are safe (G5)."""
 
@@ -195,7 +220,10 @@ class Machine(Protocol):
         """Take the next command, first in first out."""
 
     def data_to_send(self, transport_id: int) -> bytes:
-        """Take at most 64 KiB for the wire; ``b""``: nothing now. Taken bytes count as sent."""
+        """Take at most 64 KiB for the wire; ``b""``: nothing now. Taken is handed out."""
+
+    def next_message(self, transport_id: int) -> Message | None:
+        """Take the next message for the host; None: nothing now. Only with ``framing=MESSAGES``."""
 
     def next_event(self) -> events.Event | None:
         """Take the next event."""

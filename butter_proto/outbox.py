@@ -1,4 +1,4 @@
-"""What waits for the wire on one WebSocket, and the frames it leaves as (RFC 6455, section 5).
+"""What waits to leave on one WebSocket, and the frames it leaves as (RFC 6455, section 5).
 
 Rules kept here:
 
@@ -7,6 +7,8 @@ Rules kept here:
 * Control frames overtake messages at every frame boundary, so that pings and pongs pass a large
   upload; messages above one chunk leave as fragments.
 * After the Close frame nothing leaves (RFC 6455, 5.5.1); messages not yet begun are dropped.
+* One queue, two ways of leaving: ``take`` gives frames, ``next_message`` whole messages for a host
+  that writes the frames itself. Of one outbox only one of them is used.
 
 wsproto could write these frames, but it draws its masks from the system (ours are injected, so a
 recording can be replayed) and masks byte by byte.
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from typing import Final
 
 from butter_proto.counters import Counters
-from butter_proto.machine import CHUNK
+from butter_proto.machine import CHUNK, Close, Message, Ping, Text
 
 _CONTINUATION, _TEXT, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x8, 0x9, 0xA
 _FIN: Final = 0x80
@@ -31,6 +33,7 @@ _LARGEST_HEADER: Final = 8
 """A masked frame of up to 65,535 bytes has a header of at most 8."""
 _FRAGMENT: Final = CHUNK - _LARGEST_HEADER
 _MAX_REASON: Final = 123
+BAD_DATA: Final = 1007  # the close code for a message that cannot be (RFC 6455, 7.4.1)
 MAX_PONGS: Final = 1000
 """Pongs that may wait; above it the newest replaces the last (RFC 6455, 5.5.3 allows it)."""
 
@@ -87,11 +90,15 @@ class Outbox:
         """Queue the Close frame and drop the messages; only the first call counts."""
         payload = b""
         if code is not None:
-            text = reason.encode()[:_MAX_REASON].decode(errors="ignore")
-            payload = struct.pack("!H", code) + text.encode()
+            payload = struct.pack("!H", code) + clipped_reason(reason).encode()
         self._queue(_CLOSE, payload)
         self._messages.clear()
         self._closed = True
+
+    @property
+    def closed(self) -> bool:
+        """True once a Close frame was queued."""
+        return self._closed
 
     def withdraw(self, item: Outgoing) -> None:
         """Take back a message of which nothing was handed out."""
@@ -107,6 +114,25 @@ class Outbox:
             room -= len(frame)
         self._counters.bytes_sent += CHUNK - room
         return b"".join(frames)
+
+    def next_message(self, now: float) -> Message | None:
+        """Return the next thing whole; None: nothing waits. Returned is handed out."""
+        if self._control:
+            item = self._control.popleft()
+        elif self._messages:
+            item, _ = self._messages.popitem(last=False)
+            self._counters.messages_sent += 1
+            self._counters.bytes_sent += len(item.payload)
+        else:
+            return None
+        item.handed_out_at = now
+        payload, item.payload = item.payload, b""
+        if item.opcode == _TEXT:
+            return Text(payload.decode())
+        if item.opcode == _PING:
+            return Ping(payload)
+        (code,) = struct.unpack_from("!H", payload)
+        return Close(code, payload[2:].decode())
 
     def _queue(self, opcode: int, payload: bytes) -> Outgoing:
         item = Outgoing(opcode, payload)
@@ -158,6 +184,12 @@ class Outbox:
             header = struct.pack("!BBH", first, _MASKED | LENGTH_16, length)
         key = self._entropy(4)
         return header + key + _masked(payload, key)
+
+
+def clipped_reason(reason: str) -> str:
+    """Return what a Close frame can hold of a reason: 123 bytes of UTF-8 (RFC 6455, 5.5)."""
+    data = reason[:_MAX_REASON].encode(errors="replace")
+    return data[:_MAX_REASON].decode(errors="ignore")
 
 
 def _masked(payload: bytes, key: bytes) -> bytes:

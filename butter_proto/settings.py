@@ -87,13 +87,21 @@ class Framing(Enum):
     """The host does: the driver moves whole text messages."""
 
 
+def require_bytes(framing: Framing) -> None:
+    """Raise `InvalidSettings` for the other framing: for adapters that move only bytes."""
+    if framing is not Framing.BYTES:
+        raise InvalidSettings(f"this adapter moves bytes: framing must be {Framing.BYTES}")
+
+
 class Probe(Enum):
     """How the keepalive asks whether the gateway is there."""
 
     AUTO = "auto"
-    """PING where the link can ping, HEALTH where not."""
+    """PING where the machine speaks WebSocket; HEALTH where the host does, for nobody knows whether
+    it can ping (a browser cannot)."""
     PING = "ping"
-    """A WebSocket ping (RFC 6455, 5.5.2)."""
+    """A WebSocket ping (RFC 6455, 5.5.2). With ``framing=MESSAGES`` it is handed to the host as a
+    `Ping`, and its pong comes back by ``receive_pong``."""
     HEALTH = "health"
     """A ``health`` request; it needs no scope (wire.md 6)."""
     NONE = "none"
@@ -190,6 +198,8 @@ class Limits:
 class Settings:
     """Everything one connector needs besides its endpoint."""
 
+    framing: Framing = attrs.field(default=Framing.BYTES, validator=_instance(Framing))
+    """Who speaks WebSocket: the machine, or a host that owns one."""
     dialect: Dialect = attrs.field(default=Dialect.GATEWAY_V4, validator=_instance(Dialect))
     """Which connect request is sent; today's gateway refuses the original one (wire.md 10)."""
     identity: Identity = attrs.field(

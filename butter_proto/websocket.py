@@ -45,8 +45,9 @@ from wsproto.utilities import ProtocolError
 from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending, EndKind
-from butter_proto.outbox import LENGTH_16, Outbox
-from butter_proto.settings import HOUR, Limits
+from butter_proto.link import HostInput, Inbound, LinkItem, Opened, PongReceived, Received
+from butter_proto.outbox import BAD_DATA, LENGTH_16, Outbox
+from butter_proto.settings import HOUR, Limits, Probe
 
 MAX_HEAD: Final = 16 * 1024
 """The largest HTTP response head, informational ones included, in bytes."""
@@ -59,31 +60,7 @@ _ANY_HOST: Final = b"host"
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _INFORMATIONAL: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d")
 _NO_STATUS: Final = 1005
-_BAD_UTF8: Final = 1007
 _DATA_OPCODES: Final = range(3)
-
-
-@attrs.frozen
-class Opened:
-    """The upgrade was accepted."""
-
-
-@attrs.frozen
-class Received:
-    """A whole message; ``size`` in bytes."""
-
-    data: str | bytes
-    size: int
-
-
-@attrs.frozen
-class PongReceived:
-    """A pong with the payload of one of our pings, or any other."""
-
-    payload: bytes
-
-
-LinkItem = Opened | Received | PongReceived | Ending
 
 
 class _Phase(Enum):
@@ -95,13 +72,9 @@ class _Phase(Enum):
 
 
 class WebSocketLink:
-    """The client side of one WebSocket.
+    """The client side of one WebSocket whose frames are read and written here."""
 
-    Feed ``receive_data`` or ``receive_eof``, then call ``next_item`` until it returns None; an
-    `Ending` is the last item. Send through ``outbox``.
-    """
-
-    can_ping = True
+    auto_probe = Probe.PING
 
     def __init__(
         self,
@@ -111,6 +84,7 @@ class WebSocketLink:
         counters: Counters,
     ) -> None:
         self.outbox = Outbox(entropy, counters)
+        self._counters = counters
         self._endpoint = endpoint
         self._limits = limits
         self._entropy = entropy
@@ -129,7 +103,7 @@ class WebSocketLink:
 
     @property
     def reading_refusal(self) -> bool:
-        """True while a refused upgrade's body is awaited; ``end_refusal`` stops that."""
+        """True while a refused upgrade's body is awaited; the end of the stream stops that."""
         return self._phase is _Phase.BODY
 
     def start(self) -> None:
@@ -144,30 +118,14 @@ class WebSocketLink:
         data = data.replace(b"\r\nHost: %s\r\n" % _ANY_HOST, b"\r\nHost: %s\r\n" % host)
         self.outbox.raw(data.replace(drawn, nonce))
 
-    def receive_data(self, data: bytes) -> None:
-        """Take in bytes of the peer; never raises."""
-        if self._phase is not _Phase.DONE:
-            self._buffer += data
-
-    def receive_eof(self) -> None:
-        """Take in the end of the stream."""
-        while self._phase is not _Phase.DONE and self._step():
-            pass
-        match self._phase:
-            case _Phase.DONE:
-                pass
-            case _Phase.BODY:
-                self.end_refusal()
-            case _Phase.HEAD:
-                where = "inside" if self._buffer or self._head_size else "before"
-                self._end(Ending(EndKind.END_OF_STREAM, f"{where} the HTTP response"))
-            case _:
-                self._end(Ending(EndKind.END_OF_STREAM))
-
-    def end_refusal(self) -> None:
-        """Read no more of a refused upgrade's body; its Ending is the next item."""
-        assert self._refusal is not None
-        self._end(attrs.evolve(self._refusal, http_body=bytes(self._body)))
+    def receive(self, inbound: Inbound) -> None:
+        """Take in bytes of the peer, ``b""`` is the end of the stream; never raises."""
+        assert not isinstance(inbound, HostInput)
+        self._counters.bytes_received += len(inbound)
+        if not inbound:
+            self._receive_eof()
+        elif self._phase is not _Phase.DONE:
+            self._buffer += inbound
 
     def next_item(self) -> LinkItem | None:
         """Return what the bytes so far say next, or None."""
@@ -175,6 +133,32 @@ class WebSocketLink:
             if self._phase is _Phase.DONE or not self._step():
                 return None
         return self._items.popleft()
+
+    def data_to_send(self, now: float) -> bytes:
+        """Take at most 64 KiB for the wire."""
+        return self.outbox.take(now)
+
+    def next_message(self, now: float) -> None:
+        """Return None: the messages leave as frames."""
+
+    def _receive_eof(self) -> None:
+        while self._phase is not _Phase.DONE and self._step():
+            pass
+        match self._phase:
+            case _Phase.DONE:
+                pass
+            case _Phase.BODY:
+                self._end_refusal()
+            case _Phase.HEAD:
+                where = "inside" if self._buffer or self._head_size else "before"
+                self._end(Ending(EndKind.END_OF_STREAM, f"{where} the HTTP response"))
+            case _:
+                self._end(Ending(EndKind.END_OF_STREAM))
+
+    def _end_refusal(self) -> None:
+        """Read no more of a refused upgrade's body; its Ending is the next item."""
+        assert self._refusal is not None
+        self._end(attrs.evolve(self._refusal, http_body=bytes(self._body)))
 
     def _step(self) -> bool:
         """Read one head, body piece, frame header or payload; False where bytes are missing."""
@@ -216,7 +200,7 @@ class WebSocketLink:
         self._body_read += len(data)
         self._feed(data)
         if self._phase is _Phase.BODY and self._body_read == _MAX_REFUSAL_READ:
-            self.end_refusal()
+            self._end_refusal()
         return True
 
     def _read_header(self) -> bool:
@@ -273,7 +257,7 @@ class WebSocketLink:
             if self._phase is _Phase.DONE:
                 return
         if fault and self._phase is _Phase.BODY:
-            self.end_refusal()
+            self._end_refusal()
         elif fault:
             self._end(Ending(EndKind.NOT_WEBSOCKET, fault))
 
@@ -301,7 +285,7 @@ class WebSocketLink:
                 assert isinstance(event, RejectData)
                 self._body += event.data[: MAX_REFUSAL_BODY - len(self._body)]
                 if event.body_finished or len(self._body) == MAX_REFUSAL_BODY:
-                    self.end_refusal()
+                    self._end_refusal()
 
     def _on_data(self, event: TextMessage | BytesMessage) -> None:
         self._parts.append(event.data if isinstance(event.data, str) else bytes(event.data))
@@ -320,7 +304,7 @@ class WebSocketLink:
             return
         # the parser's text for bad UTF-8 depends on where the bytes were cut
         self.outbox.close(code, "")
-        text = "invalid UTF-8" if code == _BAD_UTF8 else reason
+        text = "invalid UTF-8" if code == BAD_DATA else reason
         self._end(Ending(EndKind.PROTOCOL_VIOLATION, text))
 
     def _end(self, ending: Ending) -> None:

@@ -12,7 +12,9 @@ from typing import Final
 
 from butter_proto.errors import FaultKind, TransportFault
 from butter_proto.machine import CHUNK, Machine, OpenTransport
+from butter_proto.settings import Framing
 from butter_proto.testing.conditions import Address, Dial, Direction, Medium
+from butter_proto.testing.host import WebSocketHost
 from butter_proto.testing.pipe import End, Pipe
 from butter_proto.testing.stand_in import ClosePeer, StandInGateway
 
@@ -28,6 +30,7 @@ class Socket:
 
     __slots__ = (
         "_medium",
+        "_side",
         "broken",
         "command",
         "dial_due",
@@ -69,6 +72,8 @@ class Socket:
         self.up = Pipe()
         self.down = Pipe()
         self._medium = medium
+        bytes_only = command.framing is Framing.BYTES
+        self._side = machine if bytes_only else WebSocketHost(machine, command)
 
     @property
     def address(self) -> Address:
@@ -86,12 +91,12 @@ class Socket:
         self.opened = True
         self.gateway = gateway
         gateway.accept(self.number, now)
-        self.machine.transport_opened(self.command.id, now, certificate)
+        self._side.transport_opened(self.command.id, now, certificate)
 
     def fail(self, fault: TransportFault) -> None:
         """Tell the machine that there is no transport, or none any more."""
         self.broken = True
-        self.machine.transport_failed(self.command.id, fault, self._medium.clock.now)
+        self._side.transport_failed(self.command.id, fault, self._medium.clock.now)
 
     def release(self) -> None:
         """Obey CloseTransport: unsent bytes are lost, a dial is cancelled."""
@@ -112,7 +117,7 @@ class Socket:
     def pull_machine(self) -> None:
         """Take from the machine what the pipe takes."""
         while self.opened and not (self.released or self.broken or self.up.blocked):
-            data = self.machine.data_to_send(self.command.id)
+            data = self._side.data_to_send(self.command.id)
             if len(data) > CHUNK:
                 raise ContractBroken(f"data_to_send gave {len(data)} bytes at once")
             if not data:
@@ -154,7 +159,7 @@ class Socket:
             self.fail(_RESET)
         else:
             data = b"" if data is End.FIN else data
-            self.machine.receive_data(self.command.id, data, self._medium.clock.now)
+            self._side.receive_data(self.command.id, data, self._medium.clock.now)
         return was_blocked and not self.down.blocked
 
     def _read(self, pipe: Pipe, direction: Direction) -> bytes | End:

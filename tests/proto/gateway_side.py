@@ -4,16 +4,18 @@ Rules kept here:
 
 * It reads with wsproto, so what the machine sends must be right, and ends with its Close frame.
 * It says anything at any time; a speech only knows what would be the right thing to say.
+* Where a host speaks WebSocket, that host stands between: it writes each message as one frame
+  (`written`), and hands over what it reads without a look at it (`inputs_of`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 import wsproto
-from wsproto.connection import ConnectionState
+from wsproto.connection import Connection, ConnectionState
 from wsproto.events import (
     AcceptConnection,
     CloseConnection,
@@ -24,6 +26,8 @@ from wsproto.events import (
     TextMessage,
 )
 
+from butter_proto import Framing, machine
+
 TOKEN: Final = "QQ-token-QQ"
 PASSWORD: Final = f"{TOKEN}-QQ-tail-QQ"
 DEVICE_TOKEN: Final = "QQ-device-QQ"
@@ -31,6 +35,12 @@ RECOVERY: Final = "QQ-recovery-QQ"
 SURFACE: Final = "http://127.0.0.1/QQ-surface-QQ"
 PAYLOAD: Final = "PP-payload-PP"
 _WRONG_UPGRADE: Final = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+
+
+SERVERS: Final[dict[Framing, type[wsproto.WSConnection | Connection]]] = {
+    Framing.BYTES: wsproto.WSConnection,
+    Framing.MESSAGES: Connection,  # the host has done the upgrade
+}
 
 
 class Ids(Protocol):
@@ -44,7 +54,7 @@ class Ids(Protocol):
 class Peer:
     """What came over one transport."""
 
-    def __init__(self, ids: Ids) -> None:
+    def __init__(self, ids: Ids, framing: Framing = Framing.BYTES) -> None:
         self.upgrade = _WRONG_UPGRADE
         """The answer to the upgrade request; a wrong one before that came."""
         self.messages: list[dict[str, Any]] = []
@@ -58,7 +68,7 @@ class Peer:
         """How many steps of the handshake were said."""
         self.seq = 0
         self._ids = ids
-        self._ws = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+        self._ws = SERVERS[framing](wsproto.ConnectionType.SERVER)
         self._inside = False
 
     def read(self, data: bytes) -> None:
@@ -74,6 +84,7 @@ class Peer:
     def _take(self, event: Event) -> None:
         match event:
             case Request():
+                assert isinstance(self._ws, wsproto.WSConnection)
                 self.upgrade = self._ws.send(AcceptConnection())
             case TextMessage():
                 self._read_text(event)
@@ -114,14 +125,59 @@ def sent_frames(data: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
     data = data[len(head) :]
     frames = []
     while data:
-        short = data[1] & 0x7F
-        start, size = (4, int.from_bytes(data[2:4])) if short == 126 else (2, short)
+        start, size = length_of(data)
         key, masked = data[start : start + 4], data[start + 4 : start + 4 + size]
         mask = (key * (size // 4 + 1))[:size]
         plain = int.from_bytes(masked) ^ int.from_bytes(mask)
         frames.append((data[0], plain.to_bytes(size)))
         data = data[start + 4 + size :]
     return head, frames
+
+
+def length_of(data: bytes) -> tuple[int, int]:
+    """Return where the length in a frame's header ends, and the length."""
+    short = data[1] & 0x7F
+    start = {126: 4, 127: 10}.get(short, 2)
+    return start, int.from_bytes(data[2:start]) if start > 2 else short
+
+
+def written(message: machine.Message) -> bytes:
+    """Write a message as the frame of a client whose mask is zero."""
+    match message:
+        case machine.Text(text):
+            plain = frame(1, text.encode())
+        case machine.Ping(payload):
+            plain = frame(9, payload)
+        case machine.Close(code, reason):
+            plain = close(code, reason)
+    start, _ = length_of(plain)
+    return bytes([plain[0], plain[1] | 0x80]) + plain[2:start] + bytes(4) + plain[start:]
+
+
+def inputs_of(framing: Framing, data: bytes) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield the inputs, by name and with their arguments, that bytes of the gateway become."""
+    if framing is Framing.BYTES:
+        if data:
+            yield "receive_data", (data,)
+        return
+    if data.startswith(b"HTTP/"):
+        data = data.partition(b"\r\n\r\n")[2]
+    while len(data) > 1:
+        start, size = length_of(data)
+        payload = data[start : start + size]
+        text = payload.decode(errors="surrogateescape")
+        match data[0] & 0xF:
+            case 8:
+                code = int.from_bytes(payload[:2]) if payload else None
+                reason = payload[2:].decode(errors="surrogateescape")
+                yield "transport_closed", (code, reason)
+            case 10:
+                yield "receive_pong", (payload,)
+            case 2:
+                yield "receive_message", (payload,)
+            case opcode if opcode != 9:  # it answers pings by itself
+                yield "receive_message", (text,)
+        data = data[start + size :]
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:

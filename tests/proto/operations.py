@@ -17,10 +17,26 @@ from typing import Any, Final
 
 import attrs
 
-from butter_proto import Connector, FaultKind, LocalProtocolError, Settings, TransportFault, events
+from butter_proto import (
+    Connector,
+    FaultKind,
+    Framing,
+    LocalProtocolError,
+    Settings,
+    TransportFault,
+    events,
+)
 from butter_proto.machine import Command, OpenTransport, State
 from butter_proto.timers import LATEST
-from tests.proto.gateway_side import Peer, Speech, challenged, upgraded, welcomed
+from tests.proto.gateway_side import (
+    Peer,
+    Speech,
+    challenged,
+    inputs_of,
+    upgraded,
+    welcomed,
+    written,
+)
 
 PARAM: Final = "PP-param-PP"
 URL: Final = "ws://gateway.local:18789/"
@@ -28,6 +44,11 @@ BEGIN: Final = 1000.0
 ALL: Final = 1_000_000
 """More chunks than ever wait."""
 HANDSHAKE: Final = (upgraded, challenged, welcomed)
+END: Final[dict[Framing, Callable[[int], tuple[Any, ...]]]] = {
+    Framing.BYTES: lambda transport_id: ("receive_data", transport_id, b""),
+    Framing.MESSAGES: lambda transport_id: ("transport_closed", transport_id, None, ""),
+}
+"""How a transport that was open ends."""
 _APPLICATION: Final = frozenset({"start", "stop", "request", "cancel", "probe", "reconnect_now"})
 
 
@@ -132,13 +153,23 @@ def pull_commands(machine: Connector) -> tuple[Command, ...]:
     return tuple(iter(machine.next_command, None))
 
 
+def pull_chunk(machine: Connector, transport_id: int) -> bytes:
+    """Take one chunk for the wire, or one message as the frame that its host makes of it."""
+    data = machine.data_to_send(transport_id)
+    message = machine.next_message(transport_id)
+    if message is None:
+        return data
+    assert not data
+    return written(message)
+
+
 def pull_bytes(
     machine: Connector, transport_ids: Iterable[int], chunks: int = ALL
 ) -> dict[int, bytes]:
-    """Take at most so many chunks for each transport."""
+    """Take at most so many chunks, or messages, for each transport."""
     sent = {}
     for transport_id in transport_ids:
-        taken = iter(partial(machine.data_to_send, transport_id), b"")
+        taken = iter(partial(pull_chunk, machine, transport_id), b"")
         if data := b"".join(islice(taken, chunks)):
             sent[transport_id] = data
     return sent
@@ -273,7 +304,8 @@ class World:
         self.steps.append(Step(one, result, told))
         for command in told.commands:
             if isinstance(command, OpenTransport):
-                self.peers[command.id] = Peer(self.ids)
+                assert command.framing is self.settings.framing
+                self.peers[command.id] = Peer(self.ids, command.framing)
         for transport_id, data in told.sent.items():
             self.peers[transport_id].read(data)
         return result
@@ -312,17 +344,22 @@ class World:
         self.give("transport_failed", self._transport(which), TransportFault(kind, fault_text))
 
     def ended(self, which: int = 0) -> None:
-        self.give("receive_data", self._transport(which), b"")
+        self.give(*END[self.settings.framing](self._transport(which)))
 
     def say(self, speeches: Iterable[Speech], damage: Damage | None = None, which: int = 0) -> None:
         """Let the gateway say all this at once."""
         transport_id = self._transport(which)
-        peer = self.peers.get(transport_id) or Peer(self.ids)
+        peer = self.peers.get(transport_id) or Peer(self.ids, self.settings.framing)
         data = b"".join(speech(peer) for speech in speeches)
         if damage is not None:
             data = damage.done_to(data)
-        if data:
-            self.give("receive_data", transport_id, data)
+        for name, args in inputs_of(self.settings.framing, data):
+            self.give(name, transport_id, *args)
+
+    def hear(self, data: bytes) -> None:
+        """Let the first transport bring something, and pull nothing."""
+        for name, args in inputs_of(self.settings.framing, data):
+            getattr(self.machine, name)(1, *args, now=self.now)
 
     def online(self, phase: int = 3) -> None:
         """Go online if the machine is willing, or only through some steps of `HANDSHAKE`."""

@@ -8,11 +8,13 @@ from math import inf, nan
 from typing import Any, Final
 
 import attrs
+import pytest
 from hypothesis import strategies as st
 
 from butter_proto import (
     Dialect,
     FaultKind,
+    Framing,
     KeepaliveSettings,
     Limits,
     Probe,
@@ -22,6 +24,9 @@ from butter_proto import (
 )
 from tests.proto import gateway_side as gateway
 from tests.proto.operations import ALL, HANDSHAKE, Damage, Op, World
+
+over_both_framings = pytest.mark.parametrize("framing", Framing, ids=lambda one: one.value)
+"""For a property that holds whoever speaks WebSocket."""
 
 # --- settings ------------------------------------------------------------------------------------
 

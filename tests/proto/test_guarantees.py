@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from butter_proto import (
     Delivery,
+    Framing,
     KeepaliveSettings,
     Limits,
     Probe,
@@ -57,6 +58,7 @@ from tests.proto.strategies import (
     RATE_LIMITED,
     all_settings,
     few_chunks,
+    over_both_framings,
     roomy_settings,
     runs,
     wrong_clocks,
@@ -83,17 +85,21 @@ AHEAD = op(World.wrong_clock, value=50.0, from_now=True)
 # --- G1, G2 --------------------------------------------------------------------------------------
 
 
+@over_both_framings
 @given(runs(wrong_clocks), all_settings)
 def test_g1_no_transport_input_raises_whatever_the_bytes_and_their_order(
-    run: list[Op], settings: Settings
+    framing: Framing, run: list[Op], settings: Settings
 ) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     World(settings).do(run).stop(abort=True)
 
 
+@over_both_framings
 @given(st.integers(-1, 4), st.lists(st.binary(min_size=1, max_size=200), max_size=5), all_settings)
 def test_g1_noise_raises_nothing_from_the_dial_to_the_last_close(
-    phase: int, noise: list[bytes], settings: Settings
+    framing: Framing, phase: int, noise: list[bytes], settings: Settings
 ) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings)
     world.start()
     if phase >= 0:
@@ -115,11 +121,12 @@ def test_g1_no_http_answer_raises_in_any_phase(data: bytes, phase: int) -> None:
     world.ended()
 
 
+@over_both_framings
 @pytest.mark.parametrize("depth", [10, 300, 480, 900, 950, 990, 5000, 9900, 100_000])
-def test_g1_a_refusal_nested_to_any_depth_raises_nothing(depth: int) -> None:
+def test_g1_a_refusal_nested_to_any_depth_raises_nothing(framing: Framing, depth: int) -> None:
     details = '{"code":"PAIRING_REQUIRED","requestId":' + "[" * depth + "]" * depth + "}"
     refusal = '{"type":"res","id":"1","ok":false,"error":{"code":"X","details":' + details + "}}"
-    world = World(PLAIN)
+    world = World(attrs.evolve(PLAIN, framing=framing))
     world.meet(2, [partial(said, data=frame(1, refusal.encode()))])
     assert world.machine.last_ending is not None
 
@@ -133,14 +140,16 @@ def test_g1_numbers_of_any_size_raise_nothing_and_what_they_add_up_to_can_be_sho
     assert repr(world.machine.stats)
 
 
+@over_both_framings
 @given(runs(wrong_requests, wrong_requests, wrong_clocks), all_settings, st.booleans())
 @example([op(World.online), WRONG, op(World.probe)], PLAIN, True)
 @example([op(World.online), WRONG, op(World.request)], ONE_PENDING, False)
 @example([op(World.online), AHEAD, WRONG, op(World.probe)], PLAIN, True)
 def test_g2_a_refused_call_leaves_the_machine_as_if_it_had_not_been_made(
-    run: list[Op], settings: Settings, each: bool
+    framing: Framing, run: list[Op], settings: Settings, each: bool
 ) -> None:
     """The twin never gets the calls that were refused: each of them, or the first alone."""
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     refused = [step for step in world.steps if step.refused]
     left_out = {id(step) for step in (refused if each else refused[:1])}
@@ -224,10 +233,12 @@ def test_g3_what_an_ending_in_the_same_bytes_withdraws_was_not_sent() -> None:
         assert (failed.id, failed.delivery) == (waiting, delivery)
 
 
+@over_both_framings
 @given(runs(), roomy_settings, st.lists(st.integers(0, 7), min_size=1, max_size=7))
 def test_g4_pulling_events_and_commands_late_or_in_another_order_changes_nothing(
-    run: list[Op], settings: Settings, pulls: list[int]
+    framing: Framing, run: list[Op], settings: Settings, pulls: list[int]
 ) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     machine = new_machine(settings)
     told: list[events.Event] = []
@@ -246,10 +257,12 @@ def test_g4_pulling_events_and_commands_late_or_in_another_order_changes_nothing
     assert [*commands, *pull_commands(machine)] == world.commands
 
 
+@over_both_framings
 @given(runs(), roomy_settings, st.lists(few_chunks, min_size=1, max_size=7))
 def test_g4_pulling_bytes_late_decides_only_what_was_not_sent(
-    run: list[Op], settings: Settings, chunks: list[int]
+    framing: Framing, run: list[Op], settings: Settings, chunks: list[int]
 ) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     settings = attrs.evolve(settings, keepalive=KeepaliveSettings(probe=Probe.NONE))
     world = World(settings).do(run)
     twin = replay(world.inputs, settings, chunks)
@@ -273,9 +286,13 @@ def without_delivery(step: Step) -> tuple[Any, ...]:
 # --- G8 ------------------------------------------------------------------------------------------
 
 
+@over_both_framings
 @given(runs(), all_settings)
 @example([op(World.start), op(World.stop)], PLAIN)
-def test_g8_each_transport_that_is_opened_is_closed_once(run: list[Op], settings: Settings) -> None:
+def test_g8_each_transport_that_is_opened_is_closed_once(
+    framing: Framing, run: list[Op], settings: Settings
+) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.stop(abort=True)
     opened: set[int] = set()
@@ -291,10 +308,13 @@ def test_g8_each_transport_that_is_opened_is_closed_once(run: list[Op], settings
     assert not opened
 
 
+@over_both_framings
 @pytest.mark.parametrize("last", [op(World.ended), op(World.failed, kind=FaultKind.RESET)], ids=str)
 @pytest.mark.parametrize("phase", [0, 1, 2, 3, 4])
-def test_g8_a_transport_that_ended_or_failed_is_closed_at_once(phase: int, last: Op) -> None:
-    world = World(PLAIN)
+def test_g8_a_transport_that_ended_or_failed_is_closed_at_once(
+    framing: Framing, phase: int, last: Op
+) -> None:
+    world = World(attrs.evolve(PLAIN, framing=framing))
     world.online(phase)
     if phase == 4:
         world.stop()
@@ -302,18 +322,28 @@ def test_g8_a_transport_that_ended_or_failed_is_closed_at_once(phase: int, last:
     assert world.steps[-1].told.commands == (CloseTransport(1),)
 
 
+OF_ONE_FRAMING = {
+    Framing.BYTES: (("receive_data", b"HTTP/1.1 101 Late\r\n\r\n"), ("receive_data", b"")),
+    Framing.MESSAGES: (
+        ("receive_message", "{}"),
+        ("receive_pong", b""),
+        ("transport_closed", 1000, ""),
+    ),
+}
 FOR_THE_DEAD = (
     ("transport_opened",),
-    ("receive_data", b"HTTP/1.1 101 Late\r\n\r\n"),
-    ("receive_data", b""),
+    *OF_ONE_FRAMING[Framing.BYTES],
+    *OF_ONE_FRAMING[Framing.MESSAGES],
     ("transport_failed", TransportFault(FaultKind.RESET)),
 )
 
 
+@over_both_framings
 @given(runs(), roomy_settings)
 def test_g8_inputs_for_a_transport_that_is_closed_do_nothing(
-    run: list[Op], settings: Settings
+    framing: Framing, run: list[Op], settings: Settings
 ) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     machine = new_machine(settings)
     dead = {0, 10_000}
@@ -326,12 +356,34 @@ def test_g8_inputs_for_a_transport_that_is_closed_do_nothing(
         assert pull(machine, world.peers) == step.told
 
 
+@over_both_framings
+@given(runs(), roomy_settings)
+def test_g8_inputs_of_the_other_framing_do_nothing(
+    framing: Framing, run: list[Op], settings: Settings
+) -> None:
+    settings = attrs.evolve(settings, framing=framing)
+    (others,) = (names for one, names in OF_ONE_FRAMING.items() if one is not framing)
+    world = World(settings).do(run)
+    machine = new_machine(settings)
+    for step in world.steps:
+        assert step.input.give(machine) == step.result
+        for transport_id in world.peers:
+            for name, *args in others:
+                Input(name, step.input.now, (transport_id, *args)).give(machine)
+        assert pull(machine, world.peers) == step.told
+    assert machine.stats == world.machine.stats
+
+
 # --- the order of state events -------------------------------------------------------------------
 
 
+@over_both_framings
 @given(runs(), all_settings)
 @example([op(World.meet, phase=2, speeches=[LIMITED]), op(World.reconnect_now)], ONE_ATTEMPT)
-def test_the_state_follows_the_events_in_their_order(run: list[Op], settings: Settings) -> None:
+def test_the_state_follows_the_events_in_their_order(
+    framing: Framing, run: list[Op], settings: Settings
+) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.stop(abort=True)
     last: type[events.StateEvent] | None = None

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from butter_proto import (
     EndKind,
     FaultKind,
+    Framing,
     Limits,
     PendingFull,
     Settings,
@@ -24,14 +25,15 @@ from butter_proto.frames import encode_request
 from butter_proto.machine import OpenTransport
 from butter_proto.outbox import MAX_PONGS, Outgoing
 from butter_proto.websocket import MAX_HEAD, MAX_REFUSAL_BODY
-from tests.proto.gateway_side import TOKEN, answered, event, frame, said
+from tests.proto.gateway_side import TOKEN, answered, close, event, frame, said
 from tests.proto.operations import World, new_machine, pull_commands, pull_events
+from tests.proto.strategies import over_both_framings
 
 OVERFLOW = events.MissReason.OVERFLOW
 
 
-def online(**limits: int) -> World:
-    world = World(Settings(token=TOKEN, limits=Limits(**limits)))
+def online(framing: Framing = Framing.BYTES, **limits: int) -> World:
+    world = World(Settings(token=TOKEN, limits=Limits(**limits), framing=framing))
     world.online()
     return world
 
@@ -94,13 +96,14 @@ def test_g9_the_fragments_of_a_message_are_bounded(most: int) -> None:
     assert last_kind(world) is EndKind.LIMIT_EXCEEDED
 
 
-def test_g9_nothing_is_kept_of_what_was_pulled() -> None:
-    world = online()
+@over_both_framings
+def test_g9_nothing_is_kept_of_what_was_pulled(framing: Framing) -> None:
+    world = online(framing)
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for number in range(40):
-        world.machine.receive_data(1, event(f"{number}" * 100_000, seq=number + 1), world.now)
-        world.machine.receive_data(1, frame(10, b"p" * 125), world.now)
+        world.hear(event(f"{number}" * 100_000, seq=number + 1))
+        world.hear(frame(10, b"p" * 125))
         pull_events(world.machine)
     kept = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
@@ -136,8 +139,9 @@ def all_that_waits() -> int:
     return sum(isinstance(one, Outgoing) for one in gc.get_objects())
 
 
-def test_g9_requests_taken_back_before_they_left_leave_nothing_behind() -> None:
-    world = online()
+@over_both_framings
+def test_g9_requests_taken_back_before_they_left_leave_nothing_behind(framing: Framing) -> None:
+    world = online(framing)
     before = all_that_waits()
     for _ in range(1000):
         request_id = world.machine.request("echo", now=world.now)
@@ -148,11 +152,12 @@ def test_g9_requests_taken_back_before_they_left_leave_nothing_behind() -> None:
 # --- requests ------------------------------------------------------------------------------------
 
 
+@over_both_framings
 @given(st.integers(1, 20), st.integers(1, 20))
 def test_g9_accepted_requests_keep_their_place_until_their_outcome_is_pulled(
-    most: int, window: int
+    framing: Framing, most: int, window: int
 ) -> None:
-    world = online(max_pending=most, max_in_flight=window)
+    world = online(framing, max_pending=most, max_in_flight=window)
     machine = world.machine
     ids = [machine.request("echo", now=world.now, timeout=1.0) for _ in range(most)]
     machine.cancel(ids.pop(), world.now)
@@ -168,9 +173,12 @@ def test_g9_accepted_requests_keep_their_place_until_their_outcome_is_pulled(
     assert [one.id for one in told if isinstance(one, events.RequestFailed)] == ids[1:]
 
 
+@over_both_framings
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=20), st.integers(1, 3))
-def test_g9_the_bytes_of_accepted_requests_are_bounded(sizes: list[int], window: int) -> None:
-    world = online(max_pending_bytes=1024, max_in_flight=window)
+def test_g9_the_bytes_of_accepted_requests_are_bounded(
+    framing: Framing, sizes: list[int], window: int
+) -> None:
+    world = online(framing, max_pending_bytes=1024, max_in_flight=window)
     total = 0
     for size in sizes:
         params = "x" * size
@@ -183,8 +191,9 @@ def test_g9_the_bytes_of_accepted_requests_are_bounded(sizes: list[int], window:
         assert total <= 1024
 
 
-def test_g9_a_request_that_is_over_counts_no_more() -> None:
-    world = online(max_pending_bytes=1024)
+@over_both_framings
+def test_g9_a_request_that_is_over_counts_no_more(framing: Framing) -> None:
+    world = online(framing, max_pending_bytes=1024)
     for way in range(30):
         request_id = world.request(size=400, timeout=1.0)
         assert isinstance(request_id, str)
@@ -202,6 +211,7 @@ pushes = st.lists(st.integers(0, 3), min_size=1, max_size=4)
 """Events that come in one input, each with the number of those that are missing before it."""
 
 
+@over_both_framings
 @given(
     st.lists(pushes | st.integers(1, 6), max_size=30),
     st.integers(1, 5) | st.just(1000),
@@ -210,10 +220,10 @@ pushes = st.lists(st.integers(0, 3), min_size=1, max_size=4)
 @example([[0], [0], [2], [0], 1, [0, 0], [0]], 2, 100_000)
 @example([[0, 0], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]], 1000, 1)
 def test_g9_what_overflows_is_told_once_and_in_its_place(
-    run: list[list[int] | int], most: int, most_bytes: int
+    framing: Framing, run: list[list[int] | int], most: int, most_bytes: int
 ) -> None:
     """``run`` holds inputs, and numbers of events to pull."""
-    world = online(max_events=most, max_event_bytes=most_bytes)
+    world = online(framing, max_events=most, max_event_bytes=most_bytes)
     machine = world.machine
     told: list[Any] = []
     seq = 0
@@ -225,7 +235,7 @@ def test_g9_what_overflows_is_told_once_and_in_its_place(
         for gap in one:
             seq += gap + 1
             data += event("chat", "x" * 20, seq=seq)
-        machine.receive_data(1, data, world.now)
+        world.hear(data)
     left = pull_events(machine)
     kept = [one for one in left if isinstance(one, events.GatewayEvent)]
     assert len(kept) < most + 4
@@ -251,12 +261,13 @@ def seq_after(told: list[events.Event | None]) -> int:
     return seq
 
 
-def test_g9_outcomes_are_told_whatever_else_is_lost() -> None:
-    world = online(max_events=1)
+@over_both_framings
+def test_g9_outcomes_are_told_whatever_else_is_lost(framing: Framing) -> None:
+    world = online(framing, max_events=1)
     request_id = world.machine.request("echo", now=world.now)
     for seq in range(1, 4):
-        world.machine.receive_data(1, event("chat", seq=seq), world.now)
-    world.machine.receive_data(1, b"", world.now)
+        world.hear(event("chat", seq=seq))
+    world.hear(close(1000))
     pushed, missed, outcome, *_ = pull_events(world.machine)
     assert isinstance(pushed, events.GatewayEvent)
     assert missed == events.EventsMissed(OVERFLOW, 2)

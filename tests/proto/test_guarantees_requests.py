@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+import attrs
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from butter_proto import Delivery, Limits, Settings, events
+from butter_proto import Delivery, Framing, Limits, Settings, events
 from tests.proto.gateway_side import TOKEN, Peer
 from tests.proto.operations import ALL, Ids, Op, Step, World, op, replay
-from tests.proto.strategies import all_settings, few_chunks, runs
+from tests.proto.strategies import all_settings, few_chunks, over_both_framings, runs
 
 PLAIN = Settings(token=TOKEN)
 ONE_IN_FLIGHT = Settings(token=TOKEN, limits=Limits(max_in_flight=1))
@@ -19,11 +20,13 @@ UNANSWERED = {Delivery.NOT_SENT, Delivery.MAY_HAVE_EXECUTED}
 STOPPED_BEFORE_IT_LEFT = [op(World.request), op(World.stop), op(World.wait, seconds=0.0)]
 
 
+@over_both_framings
 @given(runs(), all_settings)
 @example([op(World.online), *[op(World.request)] * 3, op(World.ended)], ONE_IN_FLIGHT)
 def test_g7_each_accepted_request_has_one_outcome_and_that_in_time(
-    run: list[Op], settings: Settings
+    framing: Framing, run: list[Op], settings: Settings
 ) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.stop(abort=True)
     pending: set[str] = set()
@@ -41,16 +44,18 @@ def test_g7_each_accepted_request_has_one_outcome_and_that_in_time(
                 assert not pending
 
 
+@over_both_framings
 @given(runs(), all_settings, st.lists(few_chunks, min_size=1, max_size=7))
 @example([op(World.online), *[op(World.request, size=100_000)] * 2, op(World.cancel)], PLAIN, [1])
 @example([op(World.online), *STOPPED_BEFORE_IT_LEFT], PLAIN, [*[ALL] * 5, 0, 0, ALL])
 def test_g12_no_request_goes_out_twice_and_none_that_is_called_not_sent(
-    run: list[Op], settings: Settings, chunks: list[int]
+    framing: Framing, run: list[Op], settings: Settings, chunks: list[int]
 ) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.stop(abort=True)
     steps = replay(world.inputs, settings, chunks)
-    texts = texts_of(steps)
+    texts = texts_of(steps, framing)
     left = Counter(re.findall(r'^.{,20}"id":"(\w+)"', "\n".join(texts), re.MULTILINE))
     marks = Counter(re.findall(r'"mark":(\d+)', "\n".join(texts)))
     assert len(left) == len(texts)
@@ -59,12 +64,12 @@ def test_g12_no_request_goes_out_twice_and_none_that_is_called_not_sent(
         assert (request_id in left) == (delivery is Delivery.MAY_HAVE_EXECUTED)
 
 
-def texts_of(steps: list[Step]) -> list[str]:
+def texts_of(steps: list[Step], framing: Framing) -> list[str]:
     """Return all messages of which anything was sent."""
     peers: dict[int, Peer] = {}
     for step in steps:
         for transport_id, data in step.told.sent.items():
-            peers.setdefault(transport_id, Peer(Ids())).read(data)
+            peers.setdefault(transport_id, Peer(Ids(), framing)).read(data)
     return [text for peer in peers.values() for text in peer.texts]
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_proto import Ending, FaultKind, GatewayError, Limits, Settings, errors, events
+from butter_proto import Ending, FaultKind, Framing, GatewayError, Limits, Settings, errors, events
 from butter_proto.client import result_of
 from butter_proto.machine import State
 from tests.proto.gateway_side import (
@@ -32,7 +32,7 @@ from tests.proto.gateway_side import (
     said,
 )
 from tests.proto.operations import PARAM, Op, Refused, World, op
-from tests.proto.strategies import passing, requests, roomy_settings, wishes
+from tests.proto.strategies import over_both_framings, passing, requests, roomy_settings, wishes
 
 SECRETS = (TOKEN, PASSWORD, DEVICE_TOKEN, RECOVERY, SURFACE)
 SECRET_MARK = "QQ-"
@@ -152,9 +152,10 @@ def check(world: World) -> None:
         assert SECRET_MARK not in words
 
 
+@over_both_framings
 @pytest.mark.parametrize("meeting", MEETINGS, ids=lambda one: one.name)
-def test_g11_a_secret_that_the_gateway_repeats_is_not_told(meeting: Op) -> None:
-    world = World(Settings(token=TOKEN, password=PASSWORD), URL)
+def test_g11_a_secret_that_the_gateway_repeats_is_not_told(framing: Framing, meeting: Op) -> None:
+    world = World(Settings(token=TOKEN, password=PASSWORD, framing=framing), URL)
     world.online()
     world.do([meeting])
     world.ended()
@@ -163,6 +164,7 @@ def test_g11_a_secret_that_the_gateway_repeats_is_not_told(meeting: Op) -> None:
     check(world)
 
 
+@over_both_framings
 @given(
     st.lists(
         st.sampled_from(MEETINGS) | st.just(op(World.online)) | passing | requests | wishes,
@@ -171,8 +173,9 @@ def test_g11_a_secret_that_the_gateway_repeats_is_not_told(meeting: Op) -> None:
     roomy_settings,
 )
 def test_g11_nothing_that_is_shown_tells_a_secret_a_param_or_a_payload(
-    run: list[Op], settings: Settings
+    framing: Framing, run: list[Op], settings: Settings
 ) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings, URL)
     world.online()
     assert world.machine.state is State.ONLINE  # hello's secrets are known from here on
@@ -190,9 +193,12 @@ def test_g11_a_refused_call_does_not_tell_its_params(wrong: dict[str, Any]) -> N
     check(world)
 
 
+@over_both_framings
 @pytest.mark.parametrize("secret", SECRETS)
-def test_g11_what_hello_issued_is_kept_secret_on_the_next_connection_too(secret: str) -> None:
-    world = World(Settings(token=TOKEN, password=PASSWORD))
+def test_g11_what_hello_issued_is_kept_secret_on_the_next_connection_too(
+    framing: Framing, secret: str
+) -> None:
+    world = World(Settings(token=TOKEN, password=PASSWORD, framing=framing))
     world.online()
     world.ended()
     world.meet(2, [partial(refused, error=error_with(secret))])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from butter_proto import (
     Connector,
     EndKind,
+    Framing,
     KeepaliveSettings,
     Limits,
     Probe,
@@ -34,7 +35,14 @@ from tests.proto.operations import (
     replay,
     wake_ups,
 )
-from tests.proto.strategies import all_settings, keepalives, roomy_settings, runs, wrong_clocks
+from tests.proto.strategies import (
+    all_settings,
+    keepalives,
+    over_both_framings,
+    roomy_settings,
+    runs,
+    wrong_clocks,
+)
 
 PLAIN = Settings(token=TOKEN)
 NARROW = Settings(token=TOKEN, limits=Limits(max_state_changes=4))
@@ -43,9 +51,13 @@ TICKS_OF_SILENCE = 2 * 30.0
 # --- G5, G6 --------------------------------------------------------------------------------------
 
 
+@over_both_framings
 @given(runs(wrong_clocks), all_settings)
 @example([op(World.online), op(World.request, timeout=0.0005), op(World.wait, seconds=0.0)], PLAIN)
-def test_g5_nothing_is_due_at_a_time_that_was_handled(run: list[Op], settings: Settings) -> None:
+def test_g5_nothing_is_due_at_a_time_that_was_handled(
+    framing: Framing, run: list[Op], settings: Settings
+) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     for one, step in zip(believed(world.steps), world.steps, strict=True):
         due = step.told.next_timeout
@@ -62,8 +74,12 @@ def test_g5_what_becomes_due_while_it_is_handled_is_handled_too() -> None:
     ]
 
 
+@over_both_framings
 @given(runs(wrong_clocks), roomy_settings)
-def test_g5_waking_up_early_or_again_changes_nothing(run: list[Op], settings: Settings) -> None:
+def test_g5_waking_up_early_or_again_changes_nothing(
+    framing: Framing, run: list[Op], settings: Settings
+) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     machine = new_machine(settings)
     for one, step in zip(believed(world.steps), world.steps, strict=True):
@@ -79,12 +95,14 @@ def test_g5_waking_up_early_or_again_changes_nothing(run: list[Op], settings: Se
             assert due <= told.next_timeout <= due + TICK
 
 
+@over_both_framings
 @given(runs(), all_settings, st.booleans(), st.booleans())
 @example([op(World.start)], NARROW, True, False)
 def test_g5_a_driver_that_sleeps_until_the_timeout_wakes_up_a_bounded_number_of_times(
-    run: list[Op], settings: Settings, taking: bool, listening: bool
+    framing: Framing, run: list[Op], settings: Settings, taking: bool, listening: bool
 ) -> None:
     """8 a second: two timers for each probe, of which the strategy's settings allow 2 a second."""
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.wait(0.0)
     before = began = world.now
@@ -97,12 +115,14 @@ def test_g5_a_driver_that_sleeps_until_the_timeout_wakes_up_a_bounded_number_of_
             break
 
 
+@over_both_framings
 @given(runs(wrong_clocks, wrong_clocks), all_settings)
 @example([op(World.wrong_clock, value=inf), op(World.start)], PLAIN)
 @example([op(World.wrong_clock, value=nan), op(World.start)], PLAIN)
 def test_g6_a_wrong_time_counts_as_the_largest_right_one_before_it(
-    run: list[Op], settings: Settings
+    framing: Framing, run: list[Op], settings: Settings
 ) -> None:
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     twin = replay(believed(world.steps), settings)
     assert [(step.result, step.told) for step in twin] == [
@@ -121,11 +141,13 @@ def silence_of(keepalive: KeepaliveSettings) -> float:
     return min(TICKS_OF_SILENCE, probed)
 
 
+@over_both_framings
 @given(runs(), all_settings, st.booleans(), st.sampled_from([0.0, 0.01, 0.3, 7.0]))
 def test_g10_with_no_more_input_time_ends_every_connection_within_a_bound(
-    run: list[Op], settings: Settings, taking: bool, late: float
+    framing: Framing, run: list[Op], settings: Settings, taking: bool, late: float
 ) -> None:
     """A verdict that comes late has a second look, which lasts one keepalive timeout."""
+    settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.wait(0.0)
     timeouts, keepalive = settings.timeouts, settings.keepalive
@@ -140,11 +162,12 @@ def test_g10_with_no_more_input_time_ends_every_connection_within_a_bound(
     assert not left
 
 
+@over_both_framings
 @given(keepalives, st.booleans())
 def test_g10_a_silent_peer_is_found_gone_at_the_time_that_the_settings_give(
-    keepalive: KeepaliveSettings, taking: bool
+    framing: Framing, keepalive: KeepaliveSettings, taking: bool
 ) -> None:
-    world = World(attrs.evolve(PLAIN, keepalive=keepalive))
+    world = World(attrs.evolve(PLAIN, keepalive=keepalive, framing=framing))
     world.online()
     closed = next(now for now, commands in wake_ups(world, taking=taking) if commands)
     assert closed - world.now == pytest.approx(silence_of(keepalive))
@@ -152,12 +175,22 @@ def test_g10_a_silent_peer_is_found_gone_at_the_time_that_the_settings_give(
     assert world.machine.last_ending.kind is EndKind.SILENT_PEER
 
 
-@pytest.mark.parametrize(("phase", "seconds"), [(-1, 2.0), (0, 2.0), (1, 3.0), (2, 4.0)], ids=str)
+@pytest.mark.parametrize(
+    ("framing", "phase", "seconds"),
+    [
+        *((framing, -1, 2.0) for framing in Framing),
+        (Framing.BYTES, 0, 2.0),
+        (Framing.MESSAGES, 0, 3.0),  # what opens there is upgraded already
+        *((framing, 1, 3.0) for framing in Framing),
+        *((framing, 2, 4.0) for framing in Framing),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("taking", [True, False])
 def test_g10_every_phase_before_online_has_its_own_limit(
-    phase: int, seconds: float, taking: bool
+    framing: Framing, phase: int, seconds: float, taking: bool
 ) -> None:
-    world = World(Settings(token=TOKEN, timeouts=Timeouts(2.0, 3.0, 4.0)))
+    world = World(Settings(token=TOKEN, timeouts=Timeouts(2.0, 3.0, 4.0), framing=framing))
     if phase < 0:
         world.start()
     else:
@@ -174,9 +207,10 @@ def test_g10_a_refusal_whose_body_never_ends_is_over_in_a_second() -> None:
     assert closed - world.now == pytest.approx(1.0)
 
 
+@over_both_framings
 @pytest.mark.parametrize("taking", [True, False])
-def test_g10_a_stop_is_over_in_the_close_timeout(taking: bool) -> None:
-    world = World(Settings(token=TOKEN, timeouts=Timeouts(close=0.5)))
+def test_g10_a_stop_is_over_in_the_close_timeout(framing: Framing, taking: bool) -> None:
+    world = World(Settings(token=TOKEN, timeouts=Timeouts(close=0.5), framing=framing))
     world.online()
     world.stop()
     (closed, _), *more = wake_ups(world, taking=taking)

@@ -31,11 +31,15 @@ INPUTS = {
     "transport_opened": ["transport_id", "now", "certificate"],
     "receive_data": ["transport_id", "data", "now"],
     "transport_failed": ["transport_id", "fault", "now"],
+    "receive_message": ["transport_id", "message", "now"],
+    "receive_pong": ["transport_id", "payload", "now"],
+    "transport_closed": ["transport_id", "code", "reason", "now"],
     "handle_timeout": ["now"],
 }
 OUTPUTS = {
     "next_command": [],
     "data_to_send": ["transport_id"],
+    "next_message": ["transport_id"],
     "next_event": [],
     "next_timeout": [],
 }

@@ -32,17 +32,10 @@ from wsproto.utilities import generate_accept_token
 from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint, parse_url
 from butter_proto.errors import Ending, EndKind
+from butter_proto.link import LinkItem, Opened, PongReceived, Received
 from butter_proto.outbox import MAX_PONGS
 from butter_proto.settings import Limits
-from butter_proto.websocket import (
-    MAX_HEAD,
-    MAX_REFUSAL_BODY,
-    LinkItem,
-    Opened,
-    PongReceived,
-    Received,
-    WebSocketLink,
-)
+from butter_proto.websocket import MAX_HEAD, MAX_REFUSAL_BODY, WebSocketLink
 
 ENDPOINT = Endpoint("gateway.example", 18789, tls=False)
 KEY = base64.b64encode(bytes(16))
@@ -81,10 +74,11 @@ def feed(
             out.append(data)
 
     for piece in pieces:
-        link.receive_data(piece)
+        if piece:
+            link.receive(piece)
         pull()
     if eof:
-        link.receive_eof()
+        link.receive(b"")
         pull()
     return items, b"".join(out)
 
@@ -443,7 +437,7 @@ def test_a_refusals_body_may_be_given_up() -> None:
     head, ending = refusal(503, b"so far")
     assert feed(link, [head + b"so far"]) == ([], b"")
     assert is_reading()
-    link.end_refusal()
+    link.receive(b"")
     assert not is_reading()
     assert feed(link, [b"too late"], eof=True) == ([ending], b"")
 
@@ -537,7 +531,7 @@ def test_a_flood_of_pings_fills_no_more_than_its_bound() -> None:
 
 def test_a_flood_of_pongs_is_told_one_by_one() -> None:
     link = started()
-    link.receive_data(ACCEPTED + sent(*[Pong(b"flood")] * 1000))
+    link.receive(ACCEPTED + sent(*[Pong(b"flood")] * 1000))
     assert link.next_item() == Opened()
     assert link.next_item() == PongReceived(b"flood")
     assert not link._items  # the rest is still bytes
@@ -727,7 +721,7 @@ def test_a_stream_that_ends_without_a_close_says_so(data: bytes) -> None:
 
 def test_what_was_not_yet_taken_at_the_end_of_the_stream_is_told_before_it() -> None:
     link = started()
-    link.receive_data(ACCEPTED + sent(TextMessage("a"), Ping(b"p"), TextMessage("b")))
+    link.receive(ACCEPTED + sent(TextMessage("a"), Ping(b"p"), TextMessage("b")))
     items, out = feed(link, [], eof=True)
     assert items == [
         Opened(),
@@ -746,15 +740,12 @@ def test_an_ending_is_the_last_item_whatever_follows(data: bytes) -> None:
     items, _ = feed(link, [data], eof=True)
     assert [isinstance(item, Ending) for item in items].count(True) == 1
     assert isinstance(items[-1], Ending)
-    assert feed(link, [ACCEPTED, frame(1, b"x"), b""], eof=True) == ([], b"")
+    assert feed(link, [ACCEPTED, frame(1, b"x")], eof=True) == ([], b"")
     assert not link._buffer
 
 
 def test_a_link_with_nothing_to_read_has_no_item() -> None:
     link = started()
-    assert link.can_ping
-    assert link.next_item() is None
-    link.receive_data(b"")
     assert link.next_item() is None
 
 

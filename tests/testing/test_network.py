@@ -10,7 +10,18 @@ from wsproto.events import Ping, Pong, Request
 
 from butter_proto.errors import Ending, FaultKind, TransportFault
 from butter_proto.events import Event, RoundTrip
-from butter_proto.machine import CHUNK, CloseTransport, Command, OpenTransport, State, Stats
+from butter_proto.machine import (
+    CHUNK,
+    Close,
+    CloseTransport,
+    Command,
+    Message,
+    OpenTransport,
+    State,
+    Stats,
+    Text,
+)
+from butter_proto.machine import Ping as PingMessage
 from butter_proto.settings import Framing
 from butter_proto.testing import (
     Conditions,
@@ -41,6 +52,7 @@ class TinyMachine:
         self.out = b""
         self.chunk = CHUNK
         self.pulled: list[int] = []
+        self.messages: deque[Message] = deque()
         self.timeout: float | None = None
         self.after_timeout: float | None = None
         self.wakes: list[float] = []
@@ -97,6 +109,21 @@ class TinyMachine:
         if self.redial:
             self.dial(transport_id + 1)
 
+    def receive_message(self, transport_id: int, message: str | bytes, now: float) -> None:
+        assert transport_id >= 1
+        self.log.append((now, "message"))
+        self.received.append(message.encode() if isinstance(message, str) else message)
+
+    def receive_pong(self, transport_id: int, payload: bytes, now: float) -> None:
+        assert transport_id >= 1
+        self.log.append((now, f"pong {payload!r}"))
+
+    def transport_closed(
+        self, transport_id: int, code: int | None, reason: str, now: float
+    ) -> None:
+        self.log.append((now, f"closed {code} {reason}"))
+        self.close(transport_id)
+
     def handle_timeout(self, now: float) -> None:
         self.wakes.append(now)
         self.log.append((now, "wake"))
@@ -111,6 +138,10 @@ class TinyMachine:
         if data:
             self.pulled.append(len(data))
         return data
+
+    def next_message(self, transport_id: int) -> Message | None:
+        assert transport_id >= 1
+        return self.messages.popleft() if self.messages else None
 
     def next_event(self) -> Event | None:
         return self.told.popleft() if self.told else None
@@ -578,9 +609,89 @@ def test_transports_left_open_and_machines_left_running_are_told(scene: Scene) -
     scene.network.check_finished()
 
 
-def test_machines_that_want_messages_are_not_for_this_network() -> None:
-    scene = Scene()
+# --- a host that owns a WebSocket
+
+
+def hosted(conditions: Conditions | None = None) -> Scene:
+    """Dial for a machine with framing=MESSAGES."""
+    scene = Scene(conditions)
     scene.machine.framing = Framing.MESSAGES
     scene.machine.dial()
-    with pytest.raises(NotImplementedError, match="moves bytes"):
-        scene.network.run()
+    return scene
+
+
+@pytest.fixture
+def host() -> Scene:
+    scene = hosted()
+    scene.network.run(for_=1.0)
+    scene.machine.log.clear()
+    return scene
+
+
+def test_a_host_reports_its_websocket_open_after_the_upgrade_and_hands_over_messages() -> None:
+    scene = hosted(Conditions(latency_up=0.25, latency_down=0.5, chunk=1))
+    scene.network.run(for_=5.0)
+    began = 1000.0 + 0.75  # the dial
+    assert scene.machine.log == [(began + 0.75, "opened 1"), (began + 0.75, "message")]
+    assert b"connect.challenge" in scene.machine.received[0]
+
+
+def test_a_host_tells_the_certificate_when_its_websocket_is_open() -> None:
+    scene = Scene()
+    scene.network.certificates[HERE] = b"leaf"
+    scene.machine.framing, scene.machine.tls = Framing.MESSAGES, True
+    scene.machine.dial()
+    scene.network.run(for_=1.0)
+    assert scene.machine.certificate == b"leaf"
+
+
+def test_a_host_sends_texts_and_pings_and_hands_over_pongs(host: Scene) -> None:
+    host.machine.messages += [Text("no frame"), PingMessage(b"7")]
+    host.network.run(for_=1.0)
+    assert host.machine.words == ["closed 1000 "]
+    host.machine.dial(2)
+    host.network.run(for_=1.0)
+    host.machine.messages.append(PingMessage(b"8"))
+    host.network.run(for_=1.0)
+    assert host.machine.words[-1] == "pong b'8'"
+
+
+def test_a_host_takes_one_message_at_a_time_and_only_while_the_pipe_does() -> None:
+    scene = hosted(Conditions(window=1000))
+    scene.network.run(for_=1.0)
+    scene.network.stall(Direction.UP)
+    scene.machine.messages += [Text("x" * 600)] * 3
+    scene.network.run(for_=1.0)
+    assert len(scene.machine.messages) == 1
+
+
+def test_a_host_closes_with_a_close_frame_and_reports_the_answer(host: Scene) -> None:
+    host.machine.messages.append(Close(1000, "bye"))
+    host.network.run(for_=1.0)
+    assert host.machine.words == ["closed 1000 bye"]
+
+
+@pytest.mark.parametrize("code", [1012, 4001])
+def test_a_host_reports_the_code_and_the_reason_of_a_close(host: Scene, code: int) -> None:
+    host.gateway.close(code, "service restart")
+    host.network.run(for_=1.0)
+    assert host.machine.words == [f"closed {code} service restart"]
+
+
+def test_a_host_reports_the_end_of_a_stream_and_broken_frames_without_a_code(host: Scene) -> None:
+    host.gateway.drop()
+    host.network.run(for_=1.0)
+    host.machine.dial(2)
+    host.network.run(for_=1.0)
+    host.network.inject(b"\x83\x00")
+    host.network.run(for_=1.0)
+    assert host.machine.words == ["closed None ", "opened 2", "message", "closed None "]
+
+
+def test_a_host_reports_a_refused_upgrade_and_a_reset_as_failures(host: Scene) -> None:
+    host.network.cut()
+    host.network.run(for_=1.0)
+    host.gateway.refuse_upgrade_next(503)
+    host.machine.dial(2)
+    host.network.run(for_=1.0)
+    assert host.machine.words == ["RESET", "OTHER"]
