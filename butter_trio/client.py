@@ -39,7 +39,7 @@ from butter_proto.events import (
 from butter_proto.journal import Journal
 from butter_proto.machine import State, Stats
 from butter_proto.secret import Secret
-from butter_proto.settings import DEFAULT, Default, Settings
+from butter_proto.settings import DEFAULT, Default, Settings, require_bytes
 from butter_trio.background import background
 from butter_trio.dial import Dial, dial_tcp, open_peer
 from butter_trio.driver import Driver
@@ -329,6 +329,7 @@ async def connect(
     settings = settings or Settings()
     if token is not None:
         settings = attrs.evolve(settings, token=token)
+    require_bytes(settings.framing)
     machine = Connector(url, settings, random=random.random, entropy=os.urandom)
     client = Client(settings.limits.max_event_bytes)
     gateway = Gateway(machine, client, dial, ssl_context, on_online)

@@ -28,7 +28,7 @@ from butter_proto.events import (
 )
 from butter_proto.identity import Identity
 from butter_proto.machine import OpenTransport
-from butter_proto.settings import Dialect, Limits, ReconnectSettings, Settings
+from butter_proto.settings import Dialect, Framing, Limits, ReconnectSettings, Settings
 from butter_proto.testing import StandInGateway
 from butter_trio import (
     ConnectTimeout,
@@ -127,6 +127,9 @@ async def test_giving_up_is_raised_as_it_is_with_its_advice() -> None:
 async def test_settings_that_cannot_work_are_raised_before_anything_is_dialed() -> None:
     with pytest.raises(InvalidSettings):
         async with connect("http://gateway.test", dial=never):
+            raise AssertionError
+    with pytest.raises(InvalidSettings, match="moves bytes"):
+        async with connect(URL, settings=Settings(framing=Framing.MESSAGES), dial=never):
             raise AssertionError
 
 
