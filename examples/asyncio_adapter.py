@@ -1,0 +1,231 @@
+"""An asyncio adapter over plain streams: a driver for any Machine, and a small API above it.
+
+    python examples/asyncio_adapter.py ws://127.0.0.1:18789 [TOKEN]
+
+connects, asks for ``health``, prints the answer and stops. ``docs/embedding.md`` explains drivers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from butter_proto import CHUNK, Connector, Machine, OpenTransport, Settings
+from butter_proto.client import Client, result_of
+from butter_proto.events import Event, EventsMissed, GatewayEvent, Outcome
+from butter_proto.faults import fault_of
+from butter_proto.settings import DEFAULT, Default
+
+
+def now() -> float:
+    """Return the time, on the clock of the loop's own timers."""
+    return asyncio.get_running_loop().time()
+
+
+class Driver:
+    """Runs one machine. ``deliver`` gets each of its events and must not block or raise."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        deliver: Callable[[Event], None],
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.machine = machine
+        self.pumped = asyncio.Event()
+        self._deliver = deliver
+        self._context = context or ssl.create_default_context()
+        self._transports: dict[int, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Drive the machine until it is finished. Cancelling this drops every transport."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self.pump()
+            while not self.machine.finished:
+                try:
+                    async with asyncio.timeout_at(self.machine.next_timeout()):
+                        await self.pumped.wait()
+                except TimeoutError:  # told a turn after the timer, so what has come is read first
+                    self.handle_timeout()
+
+    def pump(self) -> None:
+        """Pull every queue of the machine; call this after each input."""
+        if self._tasks is None:  # not running yet: the first pump finds everything
+            return
+        while (command := self.machine.next_command()) is not None:
+            if isinstance(command, OpenTransport):
+                self._transports[command.id] = self._tasks.create_task(self.serve(command))
+            else:
+                self._transports.pop(command.id).cancel()
+        while (event := self.machine.next_event()) is not None:
+            self._deliver(event)
+        self.pumped.set()  # the writers pull the bytes, the clock looks again
+        self.pumped = asyncio.Event()
+
+    def handle_timeout(self) -> None:
+        """Tell the machine what time it is."""
+        self.machine.handle_timeout(now())
+        self.pump()
+
+    async def serve(self, command: OpenTransport) -> None:
+        """Dial, then write, and read to the end. CloseTransport cancels this at any point."""
+        tls: dict[str, Any] = {"ssl": self._context, "server_hostname": command.server_name}
+        try:
+            reader, writer = await asyncio.open_connection(
+                command.host, command.port, limit=CHUNK, **(tls if command.tls else {})
+            )
+            try:
+                secure = writer.get_extra_info("ssl_object")
+                certificate = secure.getpeercert(binary_form=True) if command.tls else None
+                self.machine.transport_opened(command.id, now(), certificate)
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._write(command.id, writer))
+                    await self._read(command.id, reader)
+            finally:
+                writer.transport.abort()
+        except* OSError as errors:
+            self.machine.transport_failed(command.id, fault_of(errors), now())
+            self.pump()
+
+    async def _read(self, transport_id: int, reader: asyncio.StreamReader) -> None:
+        data = b"\0"
+        while data:
+            self.pump()
+            data = await reader.read(CHUNK)
+            self.machine.receive_data(transport_id, data, now())
+        self.pump()
+
+    async def _write(self, transport_id: int, writer: asyncio.StreamWriter) -> None:
+        writer.transport.set_write_buffer_limits(high=1)  # so that drain waits for the socket
+        while True:
+            while chunk := self.machine.data_to_send(transport_id):
+                writer.write(chunk)
+                await writer.drain()
+                await asyncio.sleep(0)  # drain may not have waited: let the others have a turn
+                self.handle_timeout()  # dates the next chunk by the present
+            await self.pumped.wait()
+
+
+class EventStream:
+    """An async iterator over gateway events; leaving its ``async with`` unsubscribes."""
+
+    def __init__(self, client: Client, names: tuple[str, ...], limit: int) -> None:
+        self._client = client
+        self._ready = asyncio.Event()
+        self._subscription = client.subscribe(names, limit, self._ready.set)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._client.unsubscribe(self._subscription)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> GatewayEvent | EventsMissed:
+        while (item := self._subscription.take()) is None:
+            if self._subscription.error is not None:
+                raise self._subscription.error
+            if self._subscription.closed:
+                raise StopAsyncIteration
+            self._ready.clear()
+            await self._ready.wait()
+        return item
+
+
+class Gateway:
+    """A gateway to talk to. Its three parts know more than is passed on here."""
+
+    def __init__(self, machine: Connector, client: Client, driver: Driver) -> None:
+        self.machine = machine
+        self.client = client
+        self.driver = driver
+
+    async def wait_online(self) -> None:
+        """Wait until online. Raises `GaveUp`, or `ConnectionEnded` once stopped."""
+        while not self.client.online:
+            if (failure := self.client.failure) is not None:
+                raise failure
+            await self.driver.pumped.wait()
+
+    async def request(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        timeout: float | Default | None = DEFAULT,  # noqa: ASYNC109 - the deadline is the machine's
+    ) -> Any:
+        """Send a request and return its payload; cancelling takes it back if it has not left."""
+        told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def tell(outcome: Outcome) -> None:
+            if not told.done():  # a cancelled future takes no result
+                told.set_result(outcome)
+
+        request_id = self.machine.request(method, params, now=now(), timeout=timeout)
+        self.client.expect(request_id, tell)
+        self.driver.pump()
+        try:
+            return result_of(await told)
+        except asyncio.CancelledError:
+            self.client.forget(request_id)
+            self.machine.cancel(request_id, now())
+            self.driver.pump()
+            raise
+
+    def events(self, *names: str, limit: int = 1000) -> EventStream:
+        """Subscribe to gateway events of these names (all, without names), from now on."""
+        return EventStream(self.client, names, limit)
+
+    def stop(self, *, abort: bool = False) -> None:
+        """Give every request its outcome and close; ``abort``: without waiting for the peer."""
+        self.machine.stop(now(), abort=abort)
+        self.driver.pump()
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    settings: Settings | None = None,
+    *,
+    wait: bool = True,
+    context: ssl.SSLContext | None = None,
+    driver: type[Driver] = Driver,
+) -> AsyncIterator[Gateway]:
+    """Keep a gateway connected for as long as the ``async with`` lasts; ``wait`` until online."""
+    machine = Connector(url, settings, random=random.random, entropy=os.urandom)
+    client = Client()
+    gateway = Gateway(machine, client, driver(machine, client.deliver, context))
+    machine.start(now())
+    running = asyncio.create_task(gateway.driver.run())
+    running.add_done_callback(lambda _: gateway.stop(abort=True))  # nobody waits in vain
+    try:
+        if wait:
+            await gateway.wait_online()
+        yield gateway
+        gateway.stop()
+    except BaseException:
+        gateway.stop(abort=True)
+        raise
+    finally:
+        await running
+
+
+async def main(url: str, token: str | None = None) -> None:
+    """Connect, ask for ``health``, print the answer, stop."""
+    async with connect(url, Settings(token=token)) as gateway:
+        print(await gateway.request("health"))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        sys.exit("usage: asyncio_adapter.py ws://HOST:PORT [TOKEN]")
+    asyncio.run(main(*sys.argv[1:]))
