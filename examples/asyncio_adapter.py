@@ -40,7 +40,7 @@ class Driver:
         self.machine = machine
         self.pumped = asyncio.Event()
         self._deliver = deliver
-        self._context = context or ssl.create_default_context()
+        self.context = context or ssl.create_default_context()
         self._transports: dict[int, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -76,7 +76,7 @@ class Driver:
 
     async def serve(self, command: OpenTransport) -> None:
         """Dial, then write, and read to the end. CloseTransport cancels this at any point."""
-        tls: dict[str, Any] = {"ssl": self._context, "server_hostname": command.server_name}
+        tls: dict[str, Any] = {"ssl": self.context, "server_hostname": command.server_name}
         try:
             reader, writer = await asyncio.open_connection(
                 command.host, command.port, limit=CHUNK, **(tls if command.tls else {})
@@ -90,9 +90,13 @@ class Driver:
                     await self._read(command.id, reader)
             finally:
                 writer.transport.abort()
-        except* OSError as errors:
-            self.machine.transport_failed(command.id, fault_of(errors), now())
-            self.pump()
+        except* OSError as error:
+            self.fail(command.id, error)
+
+    def fail(self, transport_id: int, error: BaseException) -> None:
+        """Report a transport that could not be opened, or broke."""
+        self.machine.transport_failed(transport_id, fault_of(error), now())
+        self.pump()
 
     async def _read(self, transport_id: int, reader: asyncio.StreamReader) -> None:
         data = b"\0"
@@ -103,7 +107,8 @@ class Driver:
         self.pump()
 
     async def _write(self, transport_id: int, writer: asyncio.StreamWriter) -> None:
-        writer.transport.set_write_buffer_limits(high=1)  # so that drain waits for the socket
+        # drain waits until the socket took all; with 0 a TLS transport may pause for good
+        writer.transport.set_write_buffer_limits(high=1)
         while True:
             while chunk := self.machine.data_to_send(transport_id):
                 writer.write(chunk)
