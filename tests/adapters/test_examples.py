@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from typing import Final
 
 import pytest
 
+from butter_proto.settings import Settings
 from butter_proto.testing import StandInGateway
-from tests.adapters.scenario import TOKEN
+from examples import asyncio_adapter
+from tests.adapters.scenario import TOKEN, Unanswered
 from tests.adapters.subject import PATIENCE
 
 TOP: Final = Path(__file__).parents[2]
@@ -53,3 +56,20 @@ def test_an_example_with_a_wrong_token_says_what_to_do_and_shows_it_nowhere(
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_without_a_url_says_how_it_is_called(name: str) -> None:
     assert run(name).stderr.startswith("usage: ")
+
+
+def test_an_outcome_in_the_same_turn_as_a_cancellation_is_no_error(
+    url: str, stand_in: StandInGateway
+) -> None:
+    slow = Unanswered(stand_in, "slow")
+
+    async def main() -> None:
+        async with asyncio_adapter.connect(url, Settings(token=TOKEN)) as gateway:
+            asking = asyncio.create_task(gateway.request("slow"))
+            await asyncio.to_thread(slow.wait)
+            asking.cancel()
+            gateway.stop(abort=True)
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+    asyncio.run(main())
