@@ -40,7 +40,7 @@ from butter_proto.events import Event, Hello, StateEvent, Stopped
 from butter_proto.journal import Journal
 from butter_proto.machine import State, Stats
 from butter_proto.secret import Secret
-from butter_proto.settings import DEFAULT, Default, Settings
+from butter_proto.settings import DEFAULT, Default, Settings, require_bytes
 from butter_threads.callbacks import Callback, Callbacks
 from butter_threads.calls import Call, Waiter
 from butter_threads.dial import Dial, dial_tcp, open_peer
@@ -397,6 +397,7 @@ def connect(
     settings = settings or Settings()
     if token is not None:
         settings = attrs.evolve(settings, token=token)
+    require_bytes(settings.framing)
     machine = Connector(url, settings, random=random.random, entropy=os.urandom)
     client = Client(settings.limits.max_event_bytes)
     gateway = Gateway(machine, client, dial, ssl_context, on_online)
