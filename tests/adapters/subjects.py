@@ -20,9 +20,10 @@ from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending
 from butter_proto.events import Hello
 from butter_proto.machine import State, Stats
-from butter_proto.settings import DEFAULT, Default, Settings
+from butter_proto.settings import DEFAULT, Default, Framing, Probe, Settings
 from butter_threads.streams import Stream
 from examples import asyncio_adapter
+from examples.websockets_host import WebSocketDriver
 from tests.adapters.subject import PATIENCE, Ended, FullClient
 from tests.adapters.worlds import AsyncioWorld, TrioWorld, World, entered, run_sync
 
@@ -303,9 +304,12 @@ class AsyncioClient:
 
 
 class AsyncioSubject:
-    def __init__(self, world: AsyncioWorld, **options: Any) -> None:
+    def __init__(
+        self, world: AsyncioWorld, driver: type[asyncio_adapter.Driver], probe: Probe | None
+    ) -> None:
         self._world = world
-        self._options = options
+        self._driver = driver
+        self._probe = probe
 
     @contextmanager
     def connect(
@@ -318,25 +322,38 @@ class AsyncioSubject:
         ssl_context: ssl.SSLContext | None = None,
     ) -> Iterator[AsyncioClient]:
         settings = attrs.evolve(settings or Settings(), token=token)
+        if self._probe is not None:
+            keepalive = attrs.evolve(settings.keepalive, probe=self._probe)
+            settings = attrs.evolve(settings, framing=Framing.MESSAGES, keepalive=keepalive)
         manager = asyncio_adapter.connect(
-            url, settings, wait=wait, context=ssl_context, **self._options
+            url, settings, wait=wait, context=ssl_context, driver=self._driver
         )
         with entered(self._world, manager) as gateway:
             yield AsyncioClient(self._world, gateway)
 
 
 @contextmanager
-def asyncio_subject() -> Iterator[AsyncioSubject]:
+def asyncio_subject(
+    driver: type[asyncio_adapter.Driver] = asyncio_adapter.Driver, probe: Probe | None = None
+) -> Iterator[AsyncioSubject]:
     world = AsyncioWorld()
     with world.running():
-        yield AsyncioSubject(world)
+        yield AsyncioSubject(world, driver, probe)
 
 
-FULL: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
+Adapters = dict[str, Callable[[], AbstractContextManager[Any]]]
+
+FULL: Final[Adapters] = {
     "trio": trio_subject,
     "threads": threads_subject,
 }
 """The packages."""
-ALL: Final = {**FULL, "asyncio": asyncio_subject}
+HOSTS: Final[Adapters] = {
+    "websockets, pings": partial(asyncio_subject, WebSocketDriver, Probe.PING),
+    "websockets, health": partial(asyncio_subject, WebSocketDriver, Probe.AUTO),
+}
+"""The hosts that speak WebSocket themselves, with either way to probe."""
+BYTES: Final[Adapters] = {**FULL, "asyncio": asyncio_subject}
+"""Those for which the machine does it."""
+ALL: Final[Adapters] = {**BYTES, **HOSTS}
 """The packages and the examples."""
-WITH_TLS: Final = ("trio", "threads", "asyncio")

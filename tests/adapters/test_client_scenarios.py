@@ -43,7 +43,7 @@ from butter_proto.events import (
 from butter_proto.events import GaveUp as GaveUpEvent
 from butter_proto.identity import Identity
 from butter_proto.machine import State
-from butter_proto.settings import Dialect, Limits, Settings
+from butter_proto.settings import Dialect, Framing, Limits, Settings
 from butter_proto.testing import StandInGateway
 from tests.adapters.gateway_side import Relay, unanswered
 from tests.adapters.scenario import (
@@ -135,6 +135,17 @@ def test_settings_that_cannot_work_are_raised_before_anything_is_dialed(
     subject: FullSubject,
 ) -> None:
     with pytest.raises(InvalidSettings), subject.connect("http://127.0.0.1:1"):
+        raise AssertionError
+
+
+def test_messages_instead_of_bytes_are_refused_before_anything_is_dialed(
+    subject: FullSubject,
+) -> None:
+    settings = Settings(framing=Framing.MESSAGES)
+    with (
+        pytest.raises(InvalidSettings, match="moves bytes"),
+        subject.connect("ws://127.0.0.1:1", settings=settings),
+    ):
         raise AssertionError
 
 

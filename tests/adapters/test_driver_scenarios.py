@@ -38,7 +38,7 @@ from butter_proto.testing import StandInGateway
 from tests.adapters.gateway_side import Relay, relayed, silent, unanswered
 from tests.adapters.scenario import QUICK, TOKEN, WATCHFUL, Unanswered, eventually, until
 from tests.adapters.subject import PATIENCE, Subject
-from tests.adapters.subjects import ALL, WITH_TLS
+from tests.adapters.subjects import ALL, BYTES
 from tests.adapters.worlds import TrioWorld
 
 LARGE = "x" * (8 * MIB)
@@ -268,6 +268,17 @@ def test_refused_dials_are_retried_until_the_restarted_gateway_listens(
         assert online.hello.boot_id == "second"
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_probes_are_asked_and_answered(name: str, url: str, stand_in: StandInGateway) -> None:
+    with (
+        ALL[name]() as subject,
+        subject.connect(url, token=TOKEN, settings=WATCHFUL) as client,
+    ):
+        eventually(lambda: client.stats.round_trip is not None)
+    asked_by_request = "health" in [request.method for request in stand_in.received]
+    assert asked_by_request == (name == "websockets, health")
+
+
 def test_a_stalled_gateway_is_found_gone(
     subject: Subject, url: str, stand_in: StandInGateway
 ) -> None:
@@ -295,11 +306,12 @@ def test_a_gateway_that_stops_reading_is_found_gone(subject: Subject, relay: Rel
         until(states, Online)
 
 
+@pytest.mark.parametrize("name", BYTES)
 def test_the_gateways_hint_is_read_from_a_refused_upgrade(
-    subject: Subject, url: str, stand_in: StandInGateway
+    name: str, url: str, stand_in: StandInGateway
 ) -> None:
     stand_in.refuse_upgrade_next(503, (("Retry-After", "7"),), b"starting")
-    with subject.connect(url, token=TOKEN, wait=False) as client:
+    with BYTES[name]() as subject, subject.connect(url, token=TOKEN, wait=False) as client:
         ending = until(client.states(), Retrying).ending
         assert (ending.http_status, ending.retry_after) == (503, 7)
         assert ending.http_body == b"starting"
@@ -369,12 +381,6 @@ def test_the_events_raise_after_giving_up(
 # --- TLS ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=WITH_TLS)
-def tls_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    with ALL[request.param]() as subject:
-        yield subject
-
-
 @pytest.fixture
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -396,10 +402,10 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 
 def test_a_gateway_behind_tls_is_reached_and_comes_back_after_a_drop(
-    tls_subject: Subject, tls_relay: Relay, stand_in: StandInGateway, authority: trustme.CA
+    subject: Subject, tls_relay: Relay, stand_in: StandInGateway, authority: trustme.CA
 ) -> None:
     options: dict[str, Any] = {"settings": QUICK, "ssl_context": trusting(authority)}
-    with tls_subject.connect(tls_relay.url, token=TOKEN, **options) as client:
+    with subject.connect(tls_relay.url, token=TOKEN, **options) as client:
         assert client.request("echo", LARGE) == LARGE
         states = client.states()
         stand_in.drop()
@@ -409,11 +415,15 @@ def test_a_gateway_behind_tls_is_reached_and_comes_back_after_a_drop(
     assert tls_relay.close_code == 1000
 
 
+@pytest.mark.parametrize("name", BYTES)  # a host's TLS may take whole messages
 def test_a_blocked_write_behind_tls_holds_back_no_event(
-    tls_subject: Subject, tls_relay: Relay, stand_in: StandInGateway, authority: trustme.CA
+    name: str, tls_relay: Relay, stand_in: StandInGateway, authority: trustme.CA
 ) -> None:
     context = trusting(authority)
-    with tls_subject.connect(tls_relay.url, token=TOKEN, ssl_context=context) as client:
+    with (
+        BYTES[name]() as subject,
+        subject.connect(tls_relay.url, token=TOKEN, ssl_context=context) as client,
+    ):
         events = client.events("chat")
         tls_relay.hold()
         large = client.submit("echo", LARGE)
@@ -427,11 +437,11 @@ def test_a_blocked_write_behind_tls_holds_back_no_event(
 
 
 def test_an_unknown_certificate_gives_up_before_a_byte_of_ours(
-    tls_subject: Subject, tls_relay: Relay, stand_in: StandInGateway
+    subject: Subject, tls_relay: Relay, stand_in: StandInGateway
 ) -> None:
     with (
         pytest.raises(GaveUp) as caught,
-        tls_subject.connect(tls_relay.url, token=TOKEN, ssl_context=trusting(trustme.CA())),
+        subject.connect(tls_relay.url, token=TOKEN, ssl_context=trusting(trustme.CA())),
     ):
         raise AssertionError
     ending = caught.value.ending
@@ -441,7 +451,7 @@ def test_an_unknown_certificate_gives_up_before_a_byte_of_ours(
     assert not stand_in.received
 
 
-def test_a_tls_handshake_that_hangs_counts_into_the_limit_of_opening(tls_subject: Subject) -> None:
+def test_a_tls_handshake_that_hangs_counts_into_the_limit_of_opening(subject: Subject) -> None:
     settings = attrs.evolve(QUICK, timeouts=Timeouts(open=0.1))
-    with silent() as url, tls_subject.connect(url, settings=settings, wait=False) as client:
+    with silent() as url, subject.connect(url, settings=settings, wait=False) as client:
         assert until(client.states(), Retrying).ending.kind is EndKind.OPEN_TIMEOUT

@@ -18,7 +18,7 @@ from tests.adapters.scenario import TOKEN, Unanswered
 from tests.adapters.subject import PATIENCE
 
 TOP: Final = Path(__file__).parents[2]
-EXAMPLES: Final = ("asyncio_adapter",)
+EXAMPLES: Final = ("asyncio_adapter", "websockets_host")
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
