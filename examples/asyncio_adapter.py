@@ -1,4 +1,4 @@
-"""An asyncio adapter over plain streams: a driver for any Machine, and a small API above it.
+"""An asyncio adapter over plain streams: the driver of a `Connector` and a small API, in one class.
 
     python examples/asyncio_adapter.py ws://127.0.0.1:18789 [TOKEN]
 
@@ -12,15 +12,16 @@ import os
 import random
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any
 
-from butter_proto import CHUNK, Connector, Machine, OpenTransport, Settings
+from butter_proto import CHUNK, Connector, OpenTransport, Settings
 from butter_proto.client import Client, result_of
-from butter_proto.events import Event, EventsMissed, GatewayEvent, Outcome
+from butter_proto.events import EventsMissed, GatewayEvent, Outcome
 from butter_proto.faults import fault_of
-from butter_proto.settings import DEFAULT, Default
+
+Item = GatewayEvent | EventsMissed
 
 
 def now() -> float:
@@ -28,21 +29,74 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Driver:
-    """Runs one machine. ``deliver`` gets each of its events and must not block or raise."""
+class Gateway:
+    """A gateway to talk to. Made by `connect`."""
 
-    def __init__(
-        self,
-        machine: Machine,
-        deliver: Callable[[Event], None],
-        context: ssl.SSLContext | None = None,
-    ) -> None:
-        self.machine = machine
-        self.pumped = asyncio.Event()
-        self._deliver = deliver
+    def __init__(self, url: str, settings: Settings | None, context: ssl.SSLContext | None) -> None:
+        self.machine = Connector(url, settings, random=random.random, entropy=os.urandom)
+        self.client = Client()
         self.context = context or ssl.create_default_context()
+        self.pumped = asyncio.Event()
         self._transports: dict[int, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
+
+    # --- what can be done -------------------------------------------------------------------
+
+    async def wait_online(self) -> None:
+        """Wait until online. Raises `GaveUp`, or `ConnectionEnded` once stopped."""
+        while not self.client.online:
+            if (failure := self.client.failure) is not None:
+                raise failure
+            await self.pumped.wait()
+
+    async def request(self, method: str, params: Any = None, **options: Any) -> Any:
+        """Send a request and return its payload; cancelling takes it back if it has not left.
+
+        `Connector.request` has the options.
+        """
+        told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def tell(outcome: Outcome) -> None:
+            if not told.done():  # a cancelled future takes no result
+                told.set_result(outcome)
+
+        request_id = self.machine.request(method, params, now=now(), **options)
+        self.client.expect(request_id, tell)
+        self.pump()
+        try:
+            return result_of(await told)
+        except asyncio.CancelledError:
+            self.client.forget(request_id)
+            self.machine.cancel(request_id, now())
+            self.pump()
+            raise
+
+    def events(self, *names: str, limit: int = 1000) -> AsyncGenerator[Item, None]:
+        """Subscribe to gateway events of these names (all, without names), from now on."""
+        ready = asyncio.Event()
+        subscription = self.client.subscribe(names, limit, ready.set)
+
+        async def read() -> AsyncGenerator[Item, None]:
+            try:
+                while (item := subscription.take()) is not None or not subscription.closed:
+                    if item is not None:
+                        yield item
+                    else:
+                        ready.clear()
+                        await ready.wait()
+            finally:
+                self.client.unsubscribe(subscription)
+            if subscription.error is not None:
+                raise subscription.error
+
+        return read()
+
+    def stop(self, *, abort: bool = False) -> None:
+        """Give every request its outcome and close; ``abort``: without waiting for the peer."""
+        self.machine.stop(now(), abort=abort)
+        self.pump()
+
+    # --- the driver -------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Drive the machine until it is finished. Cancelling this drops every transport."""
@@ -65,13 +119,18 @@ class Driver:
             else:
                 self._transports.pop(command.id).cancel()
         while (event := self.machine.next_event()) is not None:
-            self._deliver(event)
+            self.client.deliver(event)
         self.pumped.set()  # the writers pull the bytes, the clock looks again
         self.pumped = asyncio.Event()
 
     def handle_timeout(self) -> None:
         """Tell the machine what time it is."""
         self.machine.handle_timeout(now())
+        self.pump()
+
+    def fail(self, transport_id: int, error: BaseException) -> None:
+        """Report a transport that could not be opened, or broke."""
+        self.machine.transport_failed(transport_id, fault_of(error), now())
         self.pump()
 
     async def serve(self, command: OpenTransport) -> None:
@@ -82,8 +141,8 @@ class Driver:
                 command.host, command.port, limit=CHUNK, **(tls if command.tls else {})
             )
             try:
-                secure = writer.get_extra_info("ssl_object")
-                certificate = secure.getpeercert(binary_form=True) if command.tls else None
+                tls_object = writer.get_extra_info("ssl_object")
+                certificate = tls_object and tls_object.getpeercert(binary_form=True)
                 self.machine.transport_opened(command.id, now(), certificate)
                 async with asyncio.TaskGroup() as both:
                     both.create_task(self._write(command.id, writer))
@@ -92,11 +151,6 @@ class Driver:
                 writer.transport.abort()
         except* OSError as error:
             self.fail(command.id, error)
-
-    def fail(self, transport_id: int, error: BaseException) -> None:
-        """Report a transport that could not be opened, or broke."""
-        self.machine.transport_failed(transport_id, fault_of(error), now())
-        self.pump()
 
     async def _read(self, transport_id: int, reader: asyncio.StreamReader) -> None:
         data = b"\0"
@@ -107,8 +161,7 @@ class Driver:
         self.pump()
 
     async def _write(self, transport_id: int, writer: asyncio.StreamWriter) -> None:
-        # drain waits until the socket took all; with 0 a TLS transport may pause for good
-        writer.transport.set_write_buffer_limits(high=1)
+        writer.transport.set_write_buffer_limits(high=1)  # so that drain waits for the socket
         while True:
             while chunk := self.machine.data_to_send(transport_id):
                 writer.write(chunk)
@@ -118,84 +171,6 @@ class Driver:
             await self.pumped.wait()
 
 
-class EventStream:
-    """An async iterator over gateway events; leaving its ``async with`` unsubscribes."""
-
-    def __init__(self, client: Client, names: tuple[str, ...], limit: int) -> None:
-        self._client = client
-        self._ready = asyncio.Event()
-        self._subscription = client.subscribe(names, limit, self._ready.set)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._client.unsubscribe(self._subscription)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> GatewayEvent | EventsMissed:
-        while (item := self._subscription.take()) is None:
-            if self._subscription.error is not None:
-                raise self._subscription.error
-            if self._subscription.closed:
-                raise StopAsyncIteration
-            self._ready.clear()
-            await self._ready.wait()
-        return item
-
-
-class Gateway:
-    """A gateway to talk to. Its three parts know more than is passed on here."""
-
-    def __init__(self, machine: Connector, client: Client, driver: Driver) -> None:
-        self.machine = machine
-        self.client = client
-        self.driver = driver
-
-    async def wait_online(self) -> None:
-        """Wait until online. Raises `GaveUp`, or `ConnectionEnded` once stopped."""
-        while not self.client.online:
-            if (failure := self.client.failure) is not None:
-                raise failure
-            await self.driver.pumped.wait()
-
-    async def request(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        timeout: float | Default | None = DEFAULT,  # noqa: ASYNC109 - the deadline is the machine's
-    ) -> Any:
-        """Send a request and return its payload; cancelling takes it back if it has not left."""
-        told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def tell(outcome: Outcome) -> None:
-            if not told.done():  # a cancelled future takes no result
-                told.set_result(outcome)
-
-        request_id = self.machine.request(method, params, now=now(), timeout=timeout)
-        self.client.expect(request_id, tell)
-        self.driver.pump()
-        try:
-            return result_of(await told)
-        except asyncio.CancelledError:
-            self.client.forget(request_id)
-            self.machine.cancel(request_id, now())
-            self.driver.pump()
-            raise
-
-    def events(self, *names: str, limit: int = 1000) -> EventStream:
-        """Subscribe to gateway events of these names (all, without names), from now on."""
-        return EventStream(self.client, names, limit)
-
-    def stop(self, *, abort: bool = False) -> None:
-        """Give every request its outcome and close; ``abort``: without waiting for the peer."""
-        self.machine.stop(now(), abort=abort)
-        self.driver.pump()
-
-
 @asynccontextmanager
 async def connect(
     url: str,
@@ -203,14 +178,12 @@ async def connect(
     *,
     wait: bool = True,
     context: ssl.SSLContext | None = None,
-    driver: type[Driver] = Driver,
+    kind: type[Gateway] = Gateway,
 ) -> AsyncIterator[Gateway]:
     """Keep a gateway connected for as long as the ``async with`` lasts; ``wait`` until online."""
-    machine = Connector(url, settings, random=random.random, entropy=os.urandom)
-    client = Client()
-    gateway = Gateway(machine, client, driver(machine, client.deliver, context))
-    machine.start(now())
-    running = asyncio.create_task(gateway.driver.run())
+    gateway = kind(url, settings, context)
+    gateway.machine.start(now())
+    running = asyncio.create_task(gateway.run())
     running.add_done_callback(lambda _: gateway.stop(abort=True))  # nobody waits in vain
     try:
         if wait:

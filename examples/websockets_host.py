@@ -2,8 +2,8 @@
 
     python -m examples.websockets_host ws://127.0.0.1:18789 [TOKEN]
 
-connects, asks for ``health``, prints the answer and stops. Only the driver's half that touches a
-transport differs from ``asyncio_adapter.py``; all above it is the same.
+connects, asks for ``health``, prints the answer and stops. Only the half that touches a transport
+differs from ``asyncio_adapter.py``; all above it is the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from butter_proto import Framing, KeepaliveSettings, OpenTransport, Probe, Settings
 from butter_proto.machine import Close, Ping, Text
 from butter_proto.settings import MIB
-from examples.asyncio_adapter import Driver, connect, now
+from examples.asyncio_adapter import Gateway, connect, now
 
 PINGING: Final = KeepaliveSettings(probe=Probe.PING)
 """This host can ping and tell of pongs. For one that cannot (a browser) leave it out: the machine
@@ -29,8 +29,8 @@ LARGEST: Final = 25 * MIB
 """Bytes of a message; ``limits.max_message`` is the machine's own bound."""
 
 
-class WebSocketDriver(Driver):
-    """Runs one machine whose settings say ``framing=Framing.MESSAGES``."""
+class WebSocketGateway(Gateway):
+    """The same over WebSockets; its settings say ``framing=Framing.MESSAGES``."""
 
     async def serve(self, command: OpenTransport) -> None:
         """Open a WebSocket, send and receive. CloseTransport cancels this at any point."""
@@ -98,7 +98,7 @@ class WebSocketDriver(Driver):
 async def main(url: str, token: str | None = None) -> None:
     """Connect, ask for ``health``, print the answer, stop."""
     settings = Settings(token=token, framing=Framing.MESSAGES, keepalive=PINGING)
-    async with connect(url, settings, driver=WebSocketDriver) as gateway:
+    async with connect(url, settings, kind=WebSocketGateway) as gateway:
         print(await gateway.request("health"))
 
 

@@ -23,7 +23,7 @@ from butter_proto.machine import State, Stats
 from butter_proto.settings import DEFAULT, Default, Framing, Probe, Settings
 from butter_threads.streams import Stream
 from examples import asyncio_adapter
-from examples.websockets_host import WebSocketDriver
+from examples.websockets_host import WebSocketGateway
 from tests.adapters.subject import PATIENCE, Ended, FullClient
 from tests.adapters.worlds import AsyncioWorld, TrioWorld, World, entered, run_sync
 
@@ -267,11 +267,8 @@ class AsyncioClient:
         return self._world.submit(partial(self._gateway.request, method, params, **options))
 
     def events(self, *names: str, limit: int = 1000) -> _Stream:
-        def subscribe() -> asyncio_adapter.EventStream:
-            return self._gateway.events(*names, limit=limit)
-
-        stream = run_sync(self._world, subscribe)
-        return _Stream(self._world, stream.__anext__, partial(stream.__aexit__))
+        stream = run_sync(self._world, lambda: self._gateway.events(*names, limit=limit))
+        return _Stream(self._world, stream.__anext__, stream.aclose)
 
     def states(self) -> _Stream:
         client, ready = self._gateway.client, asyncio.Event()
@@ -305,10 +302,10 @@ class AsyncioClient:
 
 class AsyncioSubject:
     def __init__(
-        self, world: AsyncioWorld, driver: type[asyncio_adapter.Driver], probe: Probe | None
+        self, world: AsyncioWorld, kind: type[asyncio_adapter.Gateway], probe: Probe | None
     ) -> None:
         self._world = world
-        self._driver = driver
+        self._kind = kind
         self._probe = probe
 
     @contextmanager
@@ -326,7 +323,7 @@ class AsyncioSubject:
             keepalive = attrs.evolve(settings.keepalive, probe=self._probe)
             settings = attrs.evolve(settings, framing=Framing.MESSAGES, keepalive=keepalive)
         manager = asyncio_adapter.connect(
-            url, settings, wait=wait, context=ssl_context, driver=self._driver
+            url, settings, wait=wait, context=ssl_context, kind=self._kind
         )
         with entered(self._world, manager) as gateway:
             yield AsyncioClient(self._world, gateway)
@@ -334,11 +331,11 @@ class AsyncioSubject:
 
 @contextmanager
 def asyncio_subject(
-    driver: type[asyncio_adapter.Driver] = asyncio_adapter.Driver, probe: Probe | None = None
+    kind: type[asyncio_adapter.Gateway] = asyncio_adapter.Gateway, probe: Probe | None = None
 ) -> Iterator[AsyncioSubject]:
     world = AsyncioWorld()
     with world.running():
-        yield AsyncioSubject(world, driver, probe)
+        yield AsyncioSubject(world, kind, probe)
 
 
 Adapters = dict[str, Callable[[], AbstractContextManager[Any]]]
@@ -349,8 +346,8 @@ FULL: Final[Adapters] = {
 }
 """The packages."""
 HOSTS: Final[Adapters] = {
-    "websockets, pings": partial(asyncio_subject, WebSocketDriver, Probe.PING),
-    "websockets, health": partial(asyncio_subject, WebSocketDriver, Probe.AUTO),
+    "websockets, pings": partial(asyncio_subject, WebSocketGateway, Probe.PING),
+    "websockets, health": partial(asyncio_subject, WebSocketGateway, Probe.AUTO),
 }
 """The hosts that speak WebSocket themselves, with either way to probe."""
 BYTES: Final[Adapters] = {**FULL, "asyncio": asyncio_subject}
