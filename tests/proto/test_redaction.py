@@ -62,8 +62,15 @@ def test_a_name_is_looked_at_again_when_there_are_more_secrets() -> None:
     assert redaction.name(B) == "***"
 
 
+def test_a_secret_too_short_to_be_one_does_not_rename_events() -> None:
+    redaction = Redaction((Secret("t"), Secret("chat-token")))
+    assert redaction.name("chat") == "chat"
+    assert redaction.name("my-chat-token") == "my-***"
+    assert redaction.text("chat") == "cha***"
+
+
 def test_only_so_many_names_are_remembered() -> None:
-    redaction = Redaction((Secret("0"),))
-    assert [redaction.name(f"n{number}") for number in range(1500)] == [
-        f"n{number}".replace("0", "***") for number in range(1500)
+    redaction = Redaction((Secret(A),))
+    assert [redaction.name(f"{A}{number}") for number in range(1500)] == [
+        f"***{number}" for number in range(1500)
     ]
