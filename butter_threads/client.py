@@ -35,12 +35,11 @@ import attrs
 from butter_proto import errors
 from butter_proto.client import Client, Subscription, result_of
 from butter_proto.connector import Connector
-from butter_proto.endpoint import Endpoint
 from butter_proto.events import Event, Hello, StateEvent, Stopped
 from butter_proto.journal import Journal
-from butter_proto.machine import State, Stats
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings, require_bytes
+from butter_proto.view import GatewayView
 from butter_threads.callbacks import Callback, Callbacks
 from butter_threads.calls import Call, Waiter
 from butter_threads.dial import Dial, dial_tcp, open_peer
@@ -55,7 +54,7 @@ _living: Final[WeakSet[Gateway]] = WeakSet()
 OnOnline = Callable[["Gateway"], object]
 
 
-class Gateway:
+class Gateway(GatewayView):
     """A gateway to talk to, from any thread. Made by `connect`; a context manager."""
 
     def __init__(
@@ -67,8 +66,7 @@ class Gateway:
         hook: OnOnline | None,
     ) -> None:
         name = f"butter_threads {next(_numbers)}"
-        self._machine = machine
-        self._client = client
+        super().__init__(machine, client)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._source = Source(self._lock, self._may_wait, self._unsubscribe)
@@ -106,39 +104,7 @@ class Gateway:
     ) -> None:
         self.close(abort=error is not None)
 
-    # --- what is known ----------------------------------------------------------------------
-
-    @property
-    def hello(self) -> Hello:
-        """The last hello of the gateway. Raises `NotOnline` before the first."""
-        if self._client.hello is None:
-            raise errors.NotOnline("there was no hello yet")
-        return self._client.hello
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where the gateway is."""
-        return self._machine.endpoint
-
-    @property
-    def state(self) -> State:
-        """Where the connector is."""
-        return self._machine.state
-
-    @property
-    def retry_at(self) -> float | None:
-        """When the next attempt begins, on `time.monotonic`; None where none is planned."""
-        return self._machine.retry_at
-
-    @property
-    def last_ending(self) -> errors.Ending | None:
-        """How the last connection ended, if one did."""
-        return self._machine.last_ending
-
-    @property
-    def stats(self) -> Stats:
-        """The counters; their times are on `time.monotonic`."""
-        return self._machine.stats
+    # --- what is told -----------------------------------------------------------------------
 
     def states(self, *, timeout: float | None = None) -> StateStream:
         """Iterate over the state events, the present one first."""

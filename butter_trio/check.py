@@ -147,7 +147,7 @@ class Run:
             online_s=round(self._online_before + (0.0 if since is None else now - since), 3),
             online_at_end=since is not None,
             disconnects=stats.disconnects,
-            reconnects=max(0, stats.online - 1),
+            reconnects=stats.reconnects,
             events=stats.events,
             probes=stats.probes,
             missed=stats.misses,

@@ -23,10 +23,8 @@ import attrs
 import outcome
 import trio
 
-from butter_proto import errors
 from butter_proto.client import Client, Subscription, result_of
 from butter_proto.connector import Connector
-from butter_proto.endpoint import Endpoint
 from butter_proto.events import (
     Event,
     EventsMissed,
@@ -37,9 +35,9 @@ from butter_proto.events import (
     StateEvent,
 )
 from butter_proto.journal import Journal
-from butter_proto.machine import State, Stats
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings, require_bytes
+from butter_proto.view import GatewayView
 from butter_trio.background import background
 from butter_trio.dial import Dial, dial_tcp, open_peer
 from butter_trio.driver import Driver
@@ -110,7 +108,7 @@ class NoticeStream(Stream[Notice]):
         self._subscription = client.listen(self._wake)
 
 
-class Gateway:
+class Gateway(GatewayView):
     """A gateway to talk to. Made by `connect`."""
 
     def __init__(
@@ -121,8 +119,7 @@ class Gateway:
         context: ssl.SSLContext | None,
         hook: OnOnline | None,
     ) -> None:
-        self._machine = machine
-        self._client = client
+        super().__init__(machine, client)
         self._driver = Driver(
             machine, partial(open_peer, dial=dial, context=context), self._deliver
         )
@@ -132,39 +129,7 @@ class Gateway:
         self._hook_scope: trio.CancelScope | None = None
         self._changed = trio.lowlevel.ParkingLot()
 
-    # --- what is known ----------------------------------------------------------------------
-
-    @property
-    def hello(self) -> Hello:
-        """The last hello of the gateway. Raises `NotOnline` before the first."""
-        if self._client.hello is None:
-            raise errors.NotOnline("there was no hello yet")
-        return self._client.hello
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where the gateway is."""
-        return self._machine.endpoint
-
-    @property
-    def state(self) -> State:
-        """Where the connector is."""
-        return self._machine.state
-
-    @property
-    def retry_at(self) -> float | None:
-        """When the next attempt begins, on trio's clock; None where none is planned."""
-        return self._machine.retry_at
-
-    @property
-    def last_ending(self) -> errors.Ending | None:
-        """How the last connection ended, if one did."""
-        return self._machine.last_ending
-
-    @property
-    def stats(self) -> Stats:
-        """The counters."""
-        return self._machine.stats
+    # --- what is told -----------------------------------------------------------------------
 
     def states(self) -> StateStream:
         """Iterate over the state events, the present one first."""

@@ -51,6 +51,7 @@ ORDER: Final = (
     "butter_proto/client.py",
     "butter_proto/emitter.py",
     "butter_proto/journal.py",
+    "butter_proto/view.py",
     "butter_proto/__init__.py",
     "butter_proto/testing/",  # one layer: its files may import each other
     "butter_trio/background.py",
