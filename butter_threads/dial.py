@@ -2,8 +2,8 @@
 
 Rules kept here:
 
-* It runs in a thread of its own, so it may block. Connecting, and each step of the TLS handshake,
-  takes `STEP_LIMIT` at most; the machine's ``timeouts.open`` is the limit of the whole.
+* It runs in a thread of its own, so it may block. Connecting, and then the TLS handshake, takes
+  `STEP_LIMIT` at most; the machine's ``timeouts.open`` is the limit of the whole.
 * Addresses are tried as RFC 8305 says: the families in turn, the next one after `STAGGER` or a
   failure. The first that connects wins, the others are closed.
 
@@ -27,7 +27,7 @@ from typing import Any, Final
 from butter_proto.machine import OpenTransport
 
 STEP_LIMIT: Final = 15.0
-"""Seconds for connecting, and for one read or write of the TLS handshake."""
+"""Seconds for connecting, and as many again for the TLS handshake."""
 STAGGER: Final = 0.25
 """Seconds until the next address is tried as well (RFC 8305, 5)."""
 _UNDER_WAY: Final = (errno.EINPROGRESS, errno.EWOULDBLOCK)
@@ -41,23 +41,22 @@ _Address = tuple[Any, ...]  # as getaddrinfo gives it: family, type, protocol, n
 def dial_tcp(command: OpenTransport) -> socket.socket:
     """Connect to the host by TCP (RFC 8305, happy eyeballs). Raises OSError."""
     found = socket.getaddrinfo(command.host, command.port, type=socket.SOCK_STREAM)
-    connected = _Race(_families_in_turn(found)).run()
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connected
+    return _Race(_families_in_turn(found)).run()
 
 
 def open_peer(command: OpenTransport, dial: Dial, context: ssl.SSLContext | None) -> Peer:
     """Dial and, where the command asks for it, do the TLS handshake. Raises OSError."""
-    connected = dial(command)
+    opened = dial(command)
     if not command.tls:
-        return connected, None
+        return opened, None
     try:
-        connected.settimeout(STEP_LIMIT)
+        opened.settimeout(STEP_LIMIT)
         context = context or ssl.create_default_context()
-        secure = context.wrap_socket(connected, server_hostname=command.server_name)
-        return secure, secure.getpeercert(binary_form=True)
+        opened.getpeername()  # reset already? wrap_socket would raise and leave its socket open
+        opened = secure = context.wrap_socket(opened, server_hostname=command.server_name)
+        return opened, secure.getpeercert(binary_form=True)
     except BaseException:
-        connected.close()
+        opened.close()
         raise
 
 
@@ -81,9 +80,7 @@ class _Race:
         """Return the winner, blocking. Raises OSError with every failure as its cause."""
         give_up_at = time.monotonic() + STEP_LIMIT
         try:
-            while self._waiting or self._selector.get_map():
-                if self._waiting:
-                    self._begin(self._waiting.popleft())
+            while self._begin_next() or self._selector.get_map():
                 left = give_up_at - time.monotonic()
                 if left <= 0:
                     self._faults.append(TimeoutError(f"no answer in {STEP_LIMIT:g} s"))
@@ -101,19 +98,28 @@ class _Race:
             raise self._faults[0]
         raise OSError("all addresses failed") from ExceptionGroup("addresses", self._faults)
 
-    def _begin(self, address: _Address) -> None:
+    def _begin_next(self) -> bool:
+        """Begin with the next address that does not fail at once; False where there is none."""
+        while self._waiting:
+            if self._begin(self._waiting.popleft()):
+                return True
+        return False
+
+    def _begin(self, address: _Address) -> bool:
         family, kind, protocol, _, place = address
         try:
             beginning = socket.socket(family, kind, protocol)
         except OSError as error:  # a family that this machine does not have
             self._faults.append(error)
-            return
+            return False
         beginning.setblocking(False)
+        beginning.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         number = beginning.connect_ex(place)
         if number in (0, *_UNDER_WAY):
             self._selector.register(beginning, selectors.EVENT_WRITE)
-        else:
-            self._fail(beginning, number)
+            return True
+        self._fail(beginning, number)
+        return False
 
     def _has_connected(self, tried: socket.socket) -> bool:
         self._selector.unregister(tried)
