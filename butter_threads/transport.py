@@ -27,7 +27,16 @@ _WRITE: Final = selectors.EVENT_WRITE
 class Transport:
     """One transport that the machine asked for; until ``use`` it is being dialled."""
 
-    __slots__ = ("_blocked", "_chunk", "_reading", "_selector", "_socket", "_watched", "id")
+    __slots__ = (
+        "_blocked",
+        "_chunk",
+        "_reading",
+        "_selector",
+        "_socket",
+        "_watched",
+        "_writing",
+        "id",
+    )
 
     def __init__(self, transport_id: int, selector: selectors.BaseSelector) -> None:
         self.id = transport_id
@@ -35,6 +44,7 @@ class Transport:
         self._socket: socket.socket | None = None
         self._chunk = memoryview(b"")
         self._reading = False
+        self._writing = False
         self._blocked = False
         self._watched = 0
 
@@ -47,7 +57,7 @@ class Transport:
         """Begin with a connected socket."""
         opened.setblocking(False)
         self._socket = opened
-        self._reading = True
+        self._reading = self._writing = True
         self._watch()
 
     def receive(self) -> bytes | None:
@@ -74,9 +84,9 @@ class Transport:
     def send(self, next_chunk: Callable[[], bytes]) -> None:
         """Send the rest of a chunk, then new ones, until there are none or it blocks.
 
-        Raises OSError; then nothing more is to be sent.
+        Raises OSError once; after that nothing is sent any more.
         """
-        if self._socket is None or self._blocked:
+        if self._socket is None or not self._writing or self._blocked:
             return
         for _ in range(IN_A_ROW):
             self._chunk = self._chunk or memoryview(next_chunk())
@@ -86,9 +96,13 @@ class Transport:
             try:
                 sent = self._socket.send(self._chunk)
             except ssl.SSLWantReadError:  # TLS waits for the peer; what comes tries again
+                self._watch()
                 return
             except (BlockingIOError, ssl.SSLWantWriteError):
                 break
+            except BaseException:
+                self._end_writing()
+                raise
             self._chunk = self._chunk[sent:]
         self._block()
 
@@ -99,8 +113,8 @@ class Transport:
     def close(self) -> None:
         """Close the socket; what was not sent is lost."""
         if self._socket is not None:
-            self._reading = self._blocked = False
-            self._watch()
+            self._reading = False
+            self._end_writing()
             self.forget()
 
     def forget(self) -> None:
@@ -111,6 +125,11 @@ class Transport:
 
     def _end_reading(self) -> None:
         self._reading = False
+        self._watch()
+
+    def _end_writing(self) -> None:
+        self._writing = self._blocked = False
+        self._chunk = memoryview(b"")
         self._watch()
 
     def _block(self) -> None:

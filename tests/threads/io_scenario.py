@@ -151,6 +151,21 @@ def presenting(leaf: trustme.LeafCert) -> ssl.SSLContext:
     return context
 
 
+def handshaken(near: socket.socket, far: socket.socket) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+    """Do the TLS handshake between two ends; returns the client's and the server's."""
+    served: list[ssl.SSLSocket] = []
+    context = presenting(certificate())
+    serving = threading.Thread(
+        target=lambda: served.append(context.wrap_socket(far, server_side=True))
+    )
+    serving.start()
+    client = trusting().wrap_socket(near, server_hostname="gateway.test")
+    serving.join()
+    served[0].send(b"\0")
+    client.recv(1)  # and the session tickets before it
+    return client, served[0]
+
+
 @contextmanager
 def behind_tls(url: str, context: ssl.SSLContext) -> Iterator[str]:
     """Put a TLS terminator before a URL; yields the terminator's URL."""
