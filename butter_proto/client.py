@@ -258,9 +258,7 @@ class Client:
             case events.GatewayEvent() | events.EventsMissed():
                 self._offer(event)
             case events.Replied() | events.RequestFailed():
-                waiter = self._waiters.pop(event.id, None)
-                if waiter is not None:
-                    waiter(event)
+                self._settle(event)
             case (
                 events.Connecting()
                 | events.Online()
@@ -296,9 +294,22 @@ class Client:
         for watcher in self._states:
             watcher.offer(event)
         if isinstance(event, events.Stopped):
+            self._fail_waiters()
             self._close_all(self._events, None)
             self._close_all(self._states, None)
             self._close_all(self._notices, None)
+
+    def _fail_waiters(self) -> None:
+        """Wake whose outcome is lost: G7 leaves nobody, but Ctrl-C may have cut something off."""
+        lost = errors.Delivery.MAY_HAVE_EXECUTED
+        for request_id in [*self._waiters]:
+            self._settle(events.RequestFailed(request_id, lost, "request", ending=self.last_ending))
+
+    def _settle(self, outcome: events.Outcome) -> None:
+        waiter = self._waiters.get(outcome.id)
+        if waiter is not None:
+            waiter(outcome)
+            self._waiters.pop(outcome.id, None)  # not before: Ctrl-C may come between the two
 
     def _on_notice(self, notice: events.Notice) -> None:
         if isinstance(notice, _STANDING):

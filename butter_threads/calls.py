@@ -2,8 +2,9 @@
 
 Rules kept here:
 
-* ``on_outcome`` is called in the I/O thread under the gateway's lock, so it only takes note; what
-  the user hung on a future is called later, by ``settle``.
+* ``on_outcome`` is called under the gateway's lock, so it only takes note; what the user hung on a
+  future is called later, by ``settle``.
+* Ctrl-C may cut ``on_outcome`` off, so it may come again: twice does no more than once.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ class Waiter:
     def on_outcome(self, outcome: Outcome) -> None:
         """Let the thread go on."""
         self._outcome = outcome
-        self._done.release()
+        if self._done.locked():
+            self._done.release()
 
     def wait(self) -> Outcome:
         """Block until the outcome is there, and return it."""
-        with self._done:
-            return self._outcome
+        self._done.acquire()
+        return self._outcome
 
 
 class Call(Future[Any]):
@@ -67,6 +69,8 @@ class Call(Future[Any]):
 
     def settle(self) -> None:
         """Hand the outcome over; done-callbacks are called here."""
+        if self.done():
+            return
         try:
             self.set_result(result_of(self._outcome))
         except RequestFailed as error:

@@ -8,6 +8,8 @@ Rules kept here:
   I/O thread alone, its events by whoever made the input: what a call has told is known when it
   returns. ``deliver`` gets each event, in order, under that lock; ``delivered`` is called after
   some were, in the I/O thread, without it.
+* Waking up and ending are under that lock too, so that no wake-up is lost and none is written to
+  a descriptor that was closed meanwhile.
 * Reads come before ``handle_timeout``, so that a late wake-up finds what had arrived; and before
   the report of a failed write, which may be the answer to a refusal that is still unread.
 """
@@ -24,7 +26,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from butter_proto.errors import FaultKind, LocalProtocolError, TransportFault
-from butter_proto.events import Event
+from butter_proto.events import Event, Stopped
 from butter_proto.faults import fault_of
 from butter_proto.machine import CHUNK, Command, Machine, OpenTransport
 from butter_threads.dial import Peer
@@ -38,7 +40,7 @@ class Driver:
     """Runs one machine in a thread of its own.
 
     ``deliver`` and ``delivered`` must not block. ``end(now)`` must finish the machine; it is called
-    whatever makes the thread end.
+    whatever makes the thread end. The last event is Stopped, even where an input was cut off.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Driver:
         self._woken = False
         self._broken = False
         self._told = False
+        self._stopped = False
         self._ended = False
         self._transports: dict[int, Transport] = {}
         self._dialled: deque[tuple[Transport, Peer | TransportFault]] = deque()
@@ -79,7 +82,11 @@ class Driver:
 
     def start(self) -> None:
         """Start the I/O thread; it ends when the machine is finished."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # no more threads
+            self._close_own()
+            raise
 
     def join(self) -> None:
         """Wait until the I/O thread has ended and every socket is closed."""
@@ -99,23 +106,27 @@ class Driver:
                 raise
             except BaseException:
                 self._broken = True
-                self._wake()
+                with suppress(Exception):  # before anybody else calls what was cut off
+                    self._end_machine(time.monotonic())
                 raise
-        self._wake()
-        return result
+            else:
+                return result
+            finally:
+                self._wake()
 
     def forget(self) -> None:
         """Close every descriptor and nothing else: the child of a fork has no I/O thread."""
         for transport in self._transports.values():
             transport.forget()
+        for _, result in self._dialled:
+            _discard(result)
         self._close_own()
 
     def _wake(self) -> None:
-        """Let the I/O thread pull; one byte is enough however many call."""
+        """Let the I/O thread pull; one byte is enough however many call. Under the lock."""
         if not self._woken and not self.is_current:
-            self._woken = True
-            with suppress(OSError):  # full: it wakes up anyway; closed: it has ended
-                self._wake_sender.send(b"\0")
+            self._wake_sender.send(b"\0")
+            self._woken = True  # not before: Ctrl-C may come between the two
 
     # --- the I/O thread ---------------------------------------------------------------------
 
@@ -147,7 +158,8 @@ class Driver:
         if transport is None:
             with suppress(BlockingIOError):
                 self._wake_receiver.recv(CHUNK)
-            self._woken = False  # before the queues are pulled: a later call wakes again
+            with self._lock:
+                self._woken = False  # before the queues are pulled: a later call wakes again
             return
         if ready & selectors.EVENT_WRITE:
             transport.unblock()
@@ -183,20 +195,32 @@ class Driver:
         while (event := self._machine.next_event()) is not None:
             self._told = True
             self._deliver(event)
+            self._stopped = isinstance(event, Stopped)
 
     def _end(self) -> None:
         """Leave nothing open and nobody waiting, whatever made the thread end."""
         try:
             with self._lock:
                 self._end_machine(time.monotonic())
-            self._obey()
             self._tell()
+        except Exception:
+            if not self._broken:  # one that was cut off may not even be able to end
+                raise
         finally:
-            while self._transports:
-                self._transports.popitem()[1].close()
-            self._ended = True  # from here on each dial takes what it brought by itself
-            self._take_dialled()
+            self._close_all()
+            if not self._stopped:
+                with self._lock:
+                    self._deliver(Stopped())
+                self._delivered()
+
+    def _close_all(self) -> None:
+        while self._transports:  # a machine that was cut off may not know all of them
+            self._transports.popitem()[1].close()
+        with self._lock:
+            self._ended = self._woken = True  # nobody dials or wakes from here on
             self._close_own()
+        for _, result in self._dialled:
+            _discard(result)
 
     def _close_own(self) -> None:
         self._selector.close()
@@ -223,29 +247,30 @@ class Driver:
             result = self._dial(command)
         except BaseException as error:  # noqa: BLE001 - whatever a dial raises is an input
             result = fault_of(error)
-        self._dialled.append((transport, result))
-        self._wake()
-        if self._ended:
-            self._take_dialled()
+        with self._lock:
+            if not self._ended:
+                self._dialled.append((transport, result))
+                self._wake()
+                return
+        _discard(result)
 
     def _take_dialled(self) -> None:
         """Take what the dials brought; what nobody wants any more is closed."""
-        while True:
-            try:
-                transport, result = self._dialled.popleft()
-            except IndexError:  # taken, perhaps by a dial that came after the end
-                return
-            wanted = self._transports.get(transport.id) is transport
-            if isinstance(result, TransportFault):
-                if wanted:
-                    self._failed(transport, result)
-            elif wanted:
-                self._use(transport, *result)
+        while self._dialled:
+            transport, result = self._dialled.popleft()
+            if self._transports.get(transport.id) is not transport:
+                _discard(result)
+            elif isinstance(result, TransportFault):
+                self._failed(transport, result)
             else:
-                result[0].close()
+                self._use(transport, *result)
 
     def _use(self, transport: Transport, opened: socket.socket, certificate: bytes | None) -> None:
-        transport.use(opened)
+        try:
+            transport.use(opened)
+        except Exception as error:  # noqa: BLE001 - a dial may return anything, or what is closed
+            self._failed(transport, fault_of(error))
+            return
         with self._lock:
             self._machine.transport_opened(transport.id, time.monotonic(), certificate)
         self._pump()
@@ -299,3 +324,10 @@ class Driver:
     def _failed(self, transport: Transport, fault: TransportFault) -> None:
         with self._lock:
             self._machine.transport_failed(transport.id, fault, time.monotonic())
+
+
+def _discard(result: Peer | TransportFault) -> None:
+    """Close what a dial brought too late."""
+    if not isinstance(result, TransportFault):
+        with suppress(Exception):  # it may be anything, and nobody wants to know
+            result[0].close()

@@ -129,6 +129,33 @@ def test_the_result_of_a_failure_is_its_exception(
     assert (raised.error, raised.payload) == (outcome.error, outcome.payload)
 
 
+def test_whoever_still_waits_at_stopped_is_told_that_it_may_have_executed() -> None:
+    """No machine leaves anybody (G7), but Ctrl-C may cut a delivery off."""
+    client = Client()
+    told: list[events.Outcome] = []
+    client.expect("1", told.append)
+    client.expect("2", told.append)
+    deliver(client, events.Replied("1", "in time"), events.Stopped())
+    lost = events.RequestFailed("2", Delivery.MAY_HAVE_EXECUTED, "request")
+    assert told == [events.Replied("1", "in time"), lost]
+
+
+def test_an_outcome_whose_waiter_was_cut_off_is_not_lost() -> None:
+    client = Client()
+    told: list[events.Outcome] = []
+
+    def cut_off_once(outcome: events.Outcome) -> None:
+        told.append(outcome)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    client.expect("1", cut_off_once)
+    with pytest.raises(KeyboardInterrupt):
+        client.deliver(events.Replied("1", None))
+    client.deliver(events.Stopped())
+    assert [outcome.id for outcome in told] == ["1", "1"]
+
+
 def test_an_outcome_goes_to_its_waiter_once() -> None:
     client = Client()
     heard: list[events.Outcome] = []

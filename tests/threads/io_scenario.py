@@ -5,6 +5,7 @@ Nothing here sleeps. What is waited for comes within `PATIENCE` seconds, or the 
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import select
@@ -120,6 +121,64 @@ def descriptors() -> list[str]:
         except FileNotFoundError:  # the descriptor of this very listing
             continue
     return sorted(name for name in found if name.startswith(("socket:", "anon_inode:")))
+
+
+@contextmanager
+def nothing_left_open() -> Iterator[None]:
+    """Hold what is done meanwhile to the descriptors that were open before it."""
+    before = descriptors()
+    yield
+    gc.collect()  # an unclosed socket warns, and a warning is an error
+    assert descriptors() == before
+
+
+class Relay:
+    """A dial to a URL that passes bytes on, as long as the ``with`` lasts.
+
+    What goes up can be held back. Its sockets have small buffers, so that a write soon blocks.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._passing: list[threading.Thread] = []
+        self._open = threading.Event()
+        self._open.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_through()
+        for passing in self._passing:
+            passing.join()
+
+    def __call__(self, _: OpenTransport) -> socket.socket:
+        near, far = socket.socketpair()
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        gateway = open_socket(self._url)
+        passing = threading.Thread(target=self._pass_on, args=(far, gateway))
+        passing.start()
+        self._passing.append(passing)
+        return near
+
+    def hold_back(self) -> None:
+        """Let nothing up from now on."""
+        self._open.clear()
+
+    def let_through(self) -> None:
+        """Let everything up again."""
+        self._open.set()
+
+    def _pass_on(self, far: socket.socket, gateway: socket.socket) -> None:
+        with far, gateway, suppress(OSError):
+            while True:
+                up = [far] if self._open.is_set() else []
+                ready = select.select([gateway, *up], [], [], 0.01)[0]
+                for source in ready:
+                    data = source.recv(65536)
+                    (gateway if source is far else far).sendall(data)
+                    if not data:
+                        return
 
 
 # --- TLS ------------------------------------------------------------------------------------

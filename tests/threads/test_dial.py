@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import socket
 import ssl
 import threading
@@ -29,9 +28,9 @@ from tests.threads.io_scenario import (
     SOON,
     certificate,
     connector,
-    descriptors,
     free_port,
     listening,
+    nothing_left_open,
     presenting,
     read_to_the_end,
     reset,
@@ -61,11 +60,8 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_open() -> Iterator[None]:
-    """Hold each test to the descriptors that were open before it."""
-    before = descriptors()
-    yield
-    gc.collect()  # an unclosed socket warns, and a warning is an error
-    assert descriptors() == before
+    with nothing_left_open():
+        yield
 
 
 # --- which address --------------------------------------------------------------------------
