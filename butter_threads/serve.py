@@ -6,7 +6,8 @@
 Rules kept here:
 
 * What a test scripts (``push``, ``drop``, ``restart``...) is done at once, whichever thread it
-  comes from. Functions given to ``reply`` are called in the serving thread.
+  comes from. Functions given to ``reply`` are called in the serving thread; what one raises ends
+  that thread, and is raised again when the ``with`` ends.
 * Dials are refused while the stand-in does not listen; the port stays the same.
 * Every socket is closed when the ``with`` ends.
 """
@@ -62,6 +63,8 @@ class _Server:
         self._wake_sender.setblocking(False)
         self._selector.register(self._wake_receiver, selectors.EVENT_READ)
         self._ended = False
+        self.failure: BaseException | None = None
+        """What ended the thread before its time."""
         self._open(door)
 
     def wake(self) -> None:
@@ -82,9 +85,11 @@ class _Server:
                     self._on_ready(key, ready)
                 self._stand_in.handle_timeout(time.monotonic())
                 self._pump()
+        except BaseException as error:  # noqa: BLE001 - raised again where the ``with`` ends
+            self.failure = error
         finally:
-            for peer in self._peers.values():
-                peer.transport.close()
+            for peer in [*self._peers.values()]:
+                self._lose(peer.transport)
             self._close_door()
             self._selector.close()
             self._wake_receiver.close()
@@ -98,13 +103,12 @@ class _Server:
         if key.fileobj is self._wake_receiver:
             with suppress(BlockingIOError):
                 self._wake_receiver.recv(CHUNK)
-        elif key.fileobj is self._door:
-            self._accept(self._door)
-        else:
-            transport: Transport = key.data
+        elif isinstance(key.data, Transport):
             if ready & selectors.EVENT_WRITE:
-                transport.unblock()
-            self._read(transport)
+                key.data.unblock()
+            self._read(key.data)
+        elif key.fileobj is self._door:  # not one that was closed a moment ago
+            self._accept(self._door)
         self._pump()
 
     def _accept(self, door: socket.socket) -> None:
@@ -188,3 +192,5 @@ def serve(stand_in: StandInGateway, *, host: str = "127.0.0.1", port: int = 0) -
         stand_in.wake = wake_before
         server.end()
         thread.join()
+        if server.failure is not None:
+            raise server.failure

@@ -29,6 +29,7 @@ class Peer:
         "grant",
         "id",
         "link",
+        "lost",
         "reset",
         "seq",
         "settled",
@@ -51,6 +52,8 @@ class Peer:
         """The phase of its link that the gateway has seen to."""
         self.reset = False
         """Whether its socket ends with a reset."""
+        self.lost = False
+        """Whether its socket broke."""
 
     @property
     def online(self) -> bool:

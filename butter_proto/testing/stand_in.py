@@ -86,6 +86,9 @@ class StandInGateway(Conversation):
     def connection_lost(self, peer_id: int, now: float) -> None:
         """Tell that a socket broke; no `ClosePeer` follows for it."""
         self._begin(now)
+        peer = self._peers.get(peer_id)
+        if peer is not None:
+            peer.lost = True
         self._do_or_keep(partial(self._lose, peer_id))
 
     def handle_timeout(self, now: float) -> None:
@@ -105,10 +108,11 @@ class StandInGateway(Conversation):
         """Take the next socket to close. It comes when all its data was taken."""
         if self._closed:
             return self._closed.popleft()
-        for peer in self._ended.values():
+        for peer in [*self._ended.values()]:
             if not peer.link.unsent:
                 del self._ended[peer.id], self._peers[peer.id]
-                return ClosePeer(peer.id, peer.reset)
+                if not peer.lost:
+                    return ClosePeer(peer.id, peer.reset)
         return None
 
     def next_timeout(self) -> float | None:

@@ -196,6 +196,22 @@ def test_what_a_stalled_gateway_lost_or_saw_end_is_seen_to_on_resume() -> None:
     assert lost.closed is None
 
 
+def test_what_was_lost_while_it_was_stalled_is_not_closed_by_a_drop_either() -> None:
+    gateway = StandInGateway()
+    lost, dropped = RawClient(gateway, 1).connect(), RawClient(gateway, 2).connect()
+    gateway.stall()
+    gateway.connection_lost(1, 1.0)
+    gateway.drop()
+    gateway.handle_timeout(2.0)
+    assert [*iter(gateway.next_closed, None)] == [ClosePeer(2, abort=False)]
+    gateway.resume()
+    gateway.handle_timeout(3.0)
+    for client in (lost, dropped):
+        client.pull()
+        assert client.closed is None
+    assert gateway.online_peers == 0
+
+
 def test_a_reply_function_may_stall_again_while_the_backlog_is_read(client: RawClient) -> None:
     client.gateway.reply("stop", lambda _: client.gateway.stall())
     client.gateway.stall()
