@@ -132,18 +132,25 @@ class Driver:
 
     def _run(self) -> None:
         try:
+            try:
+                self._drive()
+            finally:
+                self._end()
+        except Exception:
+            if not self._broken:  # a machine that was cut off may say anything
+                raise
+
+    def _drive(self) -> None:
+        self._pump()
+        while not self._machine.finished and not self._broken:
+            for key, ready in self._selector.select(self._patience()):
+                self._on_ready(key.data, ready)
+            for transport in [*self._unread]:
+                self._read(transport)
+            self._take_dialled()
+            with self._lock:
+                self._machine.handle_timeout(time.monotonic())
             self._pump()
-            while not self._machine.finished and not self._broken:
-                for key, ready in self._selector.select(self._patience()):
-                    self._on_ready(key.data, ready)
-                for transport in [*self._unread]:
-                    self._read(transport)
-                self._take_dialled()
-                with self._lock:
-                    self._machine.handle_timeout(time.monotonic())
-                self._pump()
-        finally:
-            self._end()
 
     def _patience(self) -> float:
         if self._unread:
@@ -203,9 +210,6 @@ class Driver:
             with self._lock:
                 self._end_machine(time.monotonic())
             self._tell()
-        except Exception:
-            if not self._broken:  # one that was cut off may not even be able to end
-                raise
         finally:
             self._close_all()
             if not self._stopped:

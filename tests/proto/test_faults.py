@@ -50,5 +50,11 @@ def test_a_cause_that_says_something_counts_before_a_wrapper_that_does_not() -> 
     assert (fault.kind, fault.text) == (FaultKind.REFUSED, "[Errno 111] refused")
 
 
+def test_a_group_that_says_nothing_leaves_it_to_its_cause() -> None:
+    error = ExceptionGroup("addresses", [OSError("x"), OSError("y")])
+    error.__cause__ = TimeoutError("no answer")
+    assert fault_of(error).kind is FaultKind.UNREACHABLE
+
+
 def test_an_exception_without_a_text_is_told_by_its_name() -> None:
     assert fault_of(OSError()).text == "OSError"

@@ -304,7 +304,7 @@ def test_a_machine_that_cannot_even_end_after_it_was_cut_off_leaves_nobody_waiti
     wires, ends, run = wired(1)
 
     def cut_off(_: float) -> None:
-        wires.open.append(99)  # one that was never dialled
+        wires._commands.append(CloseTransport(99))  # one that was never dialled
         raise KeyboardInterrupt
 
     def cannot_end(_: float) -> None:
