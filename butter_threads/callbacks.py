@@ -30,6 +30,7 @@ class Callbacks:
     """The callbacks of one gateway. ``lock`` is the gateway's; ``offer`` is called under it."""
 
     def __init__(self, lock: threading.Lock, url: str, thread_name: str) -> None:
+        self._lock = lock
         self._news = threading.Condition(lock)
         self._url = url
         self._thread_name = thread_name
@@ -46,7 +47,7 @@ class Callbacks:
 
     def on(self, name: str, callback: Callback) -> None:
         """Call back from now on; the same one twice is called twice."""
-        with self._news:
+        with self._lock:
             self._callbacks[_known(name)] += (callback,)
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(
@@ -56,7 +57,7 @@ class Callbacks:
 
     def off(self, name: str, callback: Callback) -> None:
         """Take one back; one that is not there is no error."""
-        with self._news:
+        with self._lock:
             left = [*self._callbacks[_known(name)]]
             if callback in left:
                 left.remove(callback)
@@ -85,7 +86,7 @@ class Callbacks:
 
     def _run(self) -> None:
         while True:
-            with self._news:
+            with self._lock:
                 while not self._waiting:
                     if self._closed:
                         return

@@ -37,17 +37,20 @@ from butter_proto.client import Client, Subscription, result_of
 from butter_proto.connector import Connector
 from butter_proto.events import Event, Hello, StateEvent, Stopped
 from butter_proto.journal import Journal
+from butter_proto.machine import OpenTransport
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings, require_bytes
 from butter_proto.view import GatewayView
 from butter_threads.callbacks import Callback, Callbacks
 from butter_threads.calls import Call, Waiter
-from butter_threads.dial import Dial, dial_tcp, open_peer
+from butter_threads.dial import Dial, Peer, dial_tcp, open_peer
 from butter_threads.driver import Driver
 from butter_threads.streams import EventStream, NoticeStream, Source, StateStream, Stream, bounded
 
 _log = logging.getLogger("butter_threads")
 _T = TypeVar("_T")
+_LONGER: Final = 1.0
+"""Seconds that a dial has more than the machine gives it, so that the machine's verdict is told."""
 _numbers = count(1)
 _living: Final[WeakSet[Gateway]] = WeakSet()
 
@@ -61,8 +64,7 @@ class Gateway(GatewayView):
         self,
         machine: Connector,
         client: Client,
-        dial: Dial,
-        context: ssl.SSLContext | None,
+        open_peer: Callable[[OpenTransport], Peer],
         hook: OnOnline | None,
     ) -> None:
         name = f"butter_threads {next(_numbers)}"
@@ -72,7 +74,7 @@ class Gateway(GatewayView):
         self._source = Source(self._lock, self._may_wait, self._unsubscribe)
         self._driver = Driver(
             machine,
-            partial(open_peer, dial=dial, context=context),
+            open_peer,
             self._deliver,
             self._settle,
             partial(machine.stop, abort=True),
@@ -189,7 +191,7 @@ class Gateway(GatewayView):
         `ConnectionEnded` where waiting is in vain.
         """
         self._may_wait()
-        with self._changed:
+        with self._lock:
             decided = self._changed.wait_for(
                 lambda: self._is_ready() or self._client.failure is not None, bounded(timeout)
             )
@@ -232,7 +234,11 @@ class Gateway(GatewayView):
         self._machine.start(time.monotonic())
         self._driver.start()
         if self._hook_thread is not None:
-            self._hook_thread.start()
+            try:
+                self._hook_thread.start()
+            except BaseException:  # no more threads
+                self.close(abort=True)
+                raise
 
     def _send(
         self,
@@ -309,7 +315,7 @@ class Gateway(GatewayView):
     def _run_hook(self, hook: OnOnline) -> None:
         """Run the hook once per Online, and again if there was another one meanwhile."""
         while True:
-            with self._changed:
+            with self._lock:
                 self._changed.wait_for(lambda: self._hook_is_due or self._client.stopped)
                 if self._client.stopped:
                     return
@@ -319,7 +325,7 @@ class Gateway(GatewayView):
             except Exception:  # noqa: BLE001 - a hook may raise anything
                 if self._client.generation == generation and self._client.online:
                     _log.exception("the on_online hook raised; it counts as done")
-            with self._changed:
+            with self._lock:
                 if self._client.online and self._client.generation == generation:
                     self._hooked = generation
                     self._changed.notify_all()
@@ -348,14 +354,14 @@ def connect(
     settings: Settings | None = None,
     on_online: OnOnline | None = None,
     ssl_context: ssl.SSLContext | None = None,
-    dial: Dial = dial_tcp,
+    dial: Dial | None = None,
 ) -> Gateway:
     """Keep a gateway connected until it is closed: best in a ``with``.
 
     Returns when online and the first ``on_online`` has run; with ``wait=False`` at once.
     ``token`` goes before that of ``settings``. ``on_online(gateway)`` is called
     after each (re)connect, and again if a drop came meanwhile; what it raises is logged.
-    ``ssl_context`` replaces the platform's trust for wss URLs.
+    ``ssl_context`` replaces the platform's trust for wss URLs, ``dial`` replaces `dial_tcp`.
 
     Raises `InvalidSettings` for what cannot work, `ConnectTimeout` with the last ending after
     ``timeout`` seconds (None: never), `GaveUp` where trying again is no use.
@@ -366,7 +372,10 @@ def connect(
     require_bytes(settings.framing)
     machine = Connector(url, settings, random=random.random, entropy=os.urandom)
     client = Client(settings.limits.max_event_bytes)
-    gateway = Gateway(machine, client, dial, ssl_context, on_online)
+    limit = settings.timeouts.open + _LONGER
+    dial = dial or partial(dial_tcp, limit=limit)
+    open_it = partial(open_peer, dial=dial, context=ssl_context, limit=limit)
+    gateway = Gateway(machine, client, open_it, on_online)
     gateway._start()  # noqa: SLF001 - one idea with it
     if wait:
         try:

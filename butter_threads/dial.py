@@ -2,8 +2,9 @@
 
 Rules kept here:
 
-* It runs in a thread of its own, so it may block. Connecting, and then the TLS handshake, takes
-  `STEP_LIMIT` at most; the machine's ``timeouts.open`` is the limit of the whole.
+* It runs in a thread of its own, so it may block. The machine gives an attempt up after
+  ``timeouts.open``; connecting, and after it the TLS handshake, have a limit of their own, so that
+  the thread ends soon after. Only a resolver that hangs takes its own time.
 * Addresses are tried as RFC 8305 says: the families in turn, the next one after `STAGGER` or a
   failure. The first that connects wins, the others are closed.
 
@@ -25,8 +26,9 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 
 from butter_proto.machine import OpenTransport
+from butter_proto.settings import Timeouts
 
-STEP_LIMIT: Final = 15.0
+LIMIT: Final = Timeouts().open
 """Seconds for connecting, and as many again for the TLS handshake."""
 STAGGER: Final = 0.25
 """Seconds until the next address is tried as well (RFC 8305, 5)."""
@@ -38,19 +40,21 @@ Peer = tuple[socket.socket, bytes | None]
 _Address = tuple[Any, ...]  # as getaddrinfo gives it: family, type, protocol, name, address
 
 
-def dial_tcp(command: OpenTransport) -> socket.socket:
-    """Connect to the host by TCP (RFC 8305, happy eyeballs). Raises OSError."""
+def dial_tcp(command: OpenTransport, *, limit: float = LIMIT) -> socket.socket:
+    """Connect to the host by TCP (RFC 8305, happy eyeballs). Raises OSError, after ``limit`` s."""
     found = socket.getaddrinfo(command.host, command.port, type=socket.SOCK_STREAM)
-    return _Race(_families_in_turn(found)).run()
+    return _Race(_families_in_turn(found)).run(limit)
 
 
-def open_peer(command: OpenTransport, dial: Dial, context: ssl.SSLContext | None) -> Peer:
+def open_peer(
+    command: OpenTransport, dial: Dial, context: ssl.SSLContext | None, *, limit: float = LIMIT
+) -> Peer:
     """Dial and, where the command asks for it, do the TLS handshake. Raises OSError."""
     opened = dial(command)
     if not command.tls:
         return opened, None
     try:
-        opened.settimeout(STEP_LIMIT)
+        opened.settimeout(limit)
         context = context or ssl.create_default_context()
         opened.getpeername()  # reset already? wrap_socket would raise and leave its socket open
         opened = secure = context.wrap_socket(opened, server_hostname=command.server_name)
@@ -76,14 +80,14 @@ class _Race:
         self._selector = selectors.DefaultSelector()
         self._faults: list[OSError] = []
 
-    def run(self) -> socket.socket:
+    def run(self, limit: float) -> socket.socket:
         """Return the winner, blocking. Raises OSError with every failure as its cause."""
-        give_up_at = time.monotonic() + STEP_LIMIT
+        give_up_at = time.monotonic() + limit
         try:
             while self._begin_next() or self._selector.get_map():
                 left = give_up_at - time.monotonic()
                 if left <= 0:
-                    self._faults.append(TimeoutError(f"no answer in {STEP_LIMIT:g} s"))
+                    self._faults.append(TimeoutError(f"no answer in {limit:g} s"))
                     break
                 for key, _ in self._selector.select(min(STAGGER, left) if self._waiting else left):
                     assert isinstance(key.fileobj, socket.socket)

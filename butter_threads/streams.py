@@ -41,7 +41,7 @@ class Stream(Generic[_T]):
         self._source = source
         self._timeout = bounded(timeout)
         self._news = threading.Condition(source.lock)
-        with self._news:
+        with source.lock:
             self._subscription = subscribe(self._news.notify_all)
 
     def __enter__(self) -> Self:
@@ -60,7 +60,7 @@ class Stream(Generic[_T]):
     def __next__(self) -> _T:
         self._source.may_wait()
         subscription = self._subscription
-        with self._news:
+        with self._source.lock:
             if not self._news.wait_for(lambda: subscription.ready, self._timeout):
                 raise TimeoutError(f"nothing came in {self._timeout:g} s")
             item = subscription.take()
