@@ -31,7 +31,16 @@ from butter_proto.errors import (
     RequestTimeout,
     TransportFault,
 )
-from butter_proto.identity import BACKEND, OPENBUTTER_BROWSER, OPENBUTTER_NODE, VERSION, Identity
+from butter_proto.identity import (
+    BACKEND,
+    CLIENT_IDS,
+    CLIENT_MODES,
+    OPENBUTTER_BROWSER,
+    OPENBUTTER_NODE,
+    ROLES,
+    VERSION,
+    Identity,
+)
 from butter_proto.machine import (
     CHUNK,
     CloseTransport,

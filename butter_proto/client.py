@@ -89,13 +89,21 @@ class EventSubscription(Subscription[events.GatewayEvent | events.EventsMissed])
     Raises `InvalidSettings` for a limit under 1.
     """
 
-    def __init__(self, names: frozenset[str], limit: int, wake: Wake, max_bytes: int) -> None:
+    def __init__(
+        self,
+        names: frozenset[str],
+        limit: int,
+        wake: Wake,
+        max_bytes: int,
+        on_lost: Callable[[], None],
+    ) -> None:
         if limit < 1:
             raise errors.InvalidSettings(f"limit must be at least 1: {limit!r}")
         super().__init__(wake)
         self._names = names
         self._limit = limit
         self._max_bytes = max_bytes
+        self._on_lost = on_lost
         self._bytes = 0
         self._losing = False
 
@@ -106,10 +114,12 @@ class EventSubscription(Subscription[events.GatewayEvent | events.EventsMissed])
         queue = self._queue
         if self._losing and (2 * len(queue) > self._limit or 2 * self._bytes > self._max_bytes):
             queue[-1] = _lost(queue[-1], item)  # while losing, the last item tells the loss
+            self._on_lost()
             return
         self._losing = len(queue) >= self._limit or self._bytes >= self._max_bytes
         if self._losing:
             item = _lost(None, item)
+            self._on_lost()
         queue.append(item)
         self._bytes += _size(item)
         self._wake()
@@ -166,13 +176,15 @@ class Client:
     """Routes a machine's events to those who wait for them."""
 
     def __init__(self, max_event_bytes: int = Limits().max_event_bytes) -> None:
-        self._max_event_bytes = max_event_bytes
+        self.max_event_bytes = max_event_bytes
         self._waiters: dict[str, Waiter] = {}
         self._events: dict[EventSubscription, None] = {}
         self._states: dict[StateSubscription, None] = {}
         self._notices: dict[NoticeSubscription, None] = {}
         self._standing: dict[type[events.Notice], events.Notice] = {}
         self._last_state: events.StateEvent | None = None
+        self.dropped_events = 0
+        """Events that a reader lost, each counted once for each reader."""
         self.generation = 0
         """Counts the Online events: two equal values mean the same connection."""
         self.hello: events.Hello | None = None
@@ -205,7 +217,7 @@ class Client:
         if self.online:
             text = f"online, but on_online has not finished after {seconds:g} s"
             return errors.ConnectTimeout(text, ending)
-        why = f": {ending}" if ending is not None else ""
+        why = f": {ending}" if ending is not None else ": the first attempt is under way"
         return errors.ConnectTimeout(f"not online after {seconds:g} s{why}", ending)
 
     def expect(self, request_id: str, waiter: Waiter) -> None:
@@ -217,8 +229,12 @@ class Client:
         self._waiters.pop(request_id, None)
 
     def subscribe(self, names: tuple[str, ...], limit: int, wake: Wake) -> EventSubscription:
-        """Subscribe to gateway events from now on."""
-        subscription = EventSubscription(frozenset(names), limit, wake, self._max_event_bytes)
+        """Subscribe to gateway events from now on. Raises `InvalidSettings`."""
+        if not all(isinstance(name, str) for name in names):
+            raise errors.InvalidSettings(f"an event's name is a str: {names!r}")
+        subscription = EventSubscription(
+            frozenset(names), limit, wake, self.max_event_bytes, self.count_lost
+        )
         if isinstance(self._last_state, events.GaveUp):
             subscription.close(self.failure)
         return self._join(self._events, subscription)
@@ -244,6 +260,10 @@ class Client:
         if not subscription.closed:
             subscriptions[subscription] = None
         return subscription
+
+    def count_lost(self) -> None:
+        """Count an event that a reader lost."""
+        self.dropped_events += 1
 
     def unsubscribe(self, subscription: Subscription[Any]) -> None:
         """End a subscription; doing it twice is no error."""

@@ -27,6 +27,7 @@ from butter_proto.errors import (
     Delivery,
     Ending,
     EndKind,
+    FaultKind,
     MessageTooLarge,
     TransportFault,
 )
@@ -39,7 +40,7 @@ from butter_proto.handshake import (
     secrets_of_hello,
 )
 from butter_proto.keepalive import Keepalive, KeepaliveTimer
-from butter_proto.link import Inbound, Link, Opened, PongReceived, Received, ends_stream
+from butter_proto.link import HostClose, Inbound, Link, Opened, PongReceived, Received, ends_stream
 from butter_proto.machine import Message
 from butter_proto.message_link import MessageLink
 from butter_proto.outbox import BAD_DATA
@@ -145,7 +146,12 @@ class Connection:
     def receive(self, inbound: Inbound, now: float) -> None:
         """Take in what an open transport brought, of the kind that the framing has."""
         self._now = now
-        if self.phase is Phase.CLOSED or not self._opened:
+        if self.phase is Phase.CLOSED:
+            return
+        if not self._opened:
+            if isinstance(inbound, HostClose):  # a browser tells of every failure so
+                fault = TransportFault(FaultKind.OTHER, "the WebSocket closed before it was open")
+                self.failed(fault, now)
             return
         ended = ends_stream(inbound)
         if self.phase is Phase.CLOSING:

@@ -211,7 +211,7 @@ class Connector:
             raise NotOnline(f"{method} was not sent: not connected to {self._endpoint}")
         seconds = self._settings.timeouts.request if isinstance(timeout, Default) else timeout
         if seconds is not None and not _is_duration(seconds):
-            raise InvalidParams(f"timeout must be in 0..{MONTH:g} seconds, or None")
+            raise InvalidParams(f"timeout must be over 0 and at most {MONTH:.0f} seconds, or None")
         limits = self._settings.limits
         if self._queue.pending >= limits.max_pending:
             raise PendingFull(f"{limits.max_pending} requests are pending (max_pending)")
@@ -226,7 +226,7 @@ class Connector:
             )
         self._ids.take()
         now = self._clock.advance(now)
-        key = params.get(frames.IDEMPOTENCY_KEY) if isinstance(params, dict) else None
+        key = dict.get(params, frames.IDEMPOTENCY_KEY) if isinstance(params, dict) else None
         request = PendingRequest(request_id, method, payload, frames.text_or_none(key), final=final)
         self._queue.pending += 1
         connection.request(request, None if seconds is None else now + seconds, now)
@@ -298,10 +298,10 @@ class Connector:
     def transport_closed(
         self, transport_id: int, code: int | None, reason: str, now: float
     ) -> None:
-        """Tell that the host's WebSocket was open and is closed. Pull commands and events.
+        """Tell that the host's WebSocket is closed. Pull commands and events.
 
-        ``code`` None or 1006 means: without a Close frame. One that never opened is reported by
-        ``transport_failed``.
+        ``code`` None or 1006 means: without a Close frame. Where it was never open this counts as
+        ``transport_failed``, which can say more.
         """
         self._receive(Framing.MESSAGES, transport_id, HostClose(code, reason), now)
 
@@ -414,13 +414,13 @@ class Connector:
         now = self._clock.now
         self._current = None
         self._last_ending = ending
-        decision = self._supervisor.on_ending(cause, now, connection.online_since)
+        decision = self._supervisor.on_ending(cause, now, connection.online_since, told=ending)
         if self._stopping:
             return
         if self._supervisor.is_new_pairing(cause):
             self._queue.put_notice(pairing_of(ending))
         if decision.action is Action.STOP:
-            self._queue.put(events.GaveUp(ending, connection.redaction.text(decision.advice)))
+            self._queue.put(events.GaveUp(ending, decision.advice))
         else:
             self._retry_at = now + decision.delay
             attempt = self._supervisor.next_attempt

@@ -147,12 +147,13 @@ class Ending:
         if self.error is not None:
             parts.append(str(self.error))
         if self.fault is not None:
-            parts.append(f"{self.fault.kind.value}: {self.fault.text}".removesuffix(": "))
+            known = self.fault.kind is not FaultKind.OTHER  # else the ending has said it
+            parts += [*([self.fault.kind.value] if known else ()), self.fault.text]
         if self.close_code is not None:
             parts.append(f"close {self.close_code} {self.close_reason!r}")
         if self.text:
             parts.append(self.text)
-        return ": ".join(parts)
+        return ": ".join(part for part in parts if part)
 
 
 class ButterError(Exception):

@@ -48,13 +48,19 @@ def fault_of(error: BaseException) -> TransportFault:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Walk an exception, its group's members and its causes."""
-    yield error
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            yield from _causes(member)
-    if error.__cause__ is not None:
-        yield from _causes(error.__cause__)
+    """Walk an exception, its group's members and its causes, each once."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        cause = waiting.pop()
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        before = None if cause.__suppress_context__ else cause.__context__
+        found = [cause.__cause__ or before]
+        if isinstance(cause, BaseExceptionGroup):
+            found += reversed(cause.exceptions)
+        waiting += [inner for inner in found if inner is not None]
 
 
 def _kind_of(error: BaseException) -> FaultKind:

@@ -86,8 +86,9 @@ def encode_request(request_id: str, method: str, params: Any, *, json_rpc: bool 
     try:
         text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidParams(f"params of {method!r}: {type(error).__name__}") from None
+    except Exception as error:  # noqa: BLE001 - params may run any code of the caller's
+        kind = type(error).__name__
+        raise InvalidParams(f"params of {method!r} cannot be written as JSON: {kind}") from None
 
 
 def decode(text: str | bytes, *, json_rpc: bool = False) -> Frame | None:

@@ -25,7 +25,7 @@ from butter_proto.settings import Probe
 class HostMessage:
     """A whole message that a host read from its own WebSocket."""
 
-    data: str | bytes
+    data: str | bytes = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -65,7 +65,7 @@ class Opened:
 class Received:
     """A whole message; ``size`` in bytes."""
 
-    data: str | bytes
+    data: str | bytes = attrs.field(repr=False)
     size: int
 
 

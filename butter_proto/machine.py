@@ -209,7 +209,7 @@ class Machine(Protocol):
     def transport_closed(
         self, transport_id: int, code: int | None, reason: str, now: float
     ) -> None:
-        """Tell that it was open and is closed; ``code`` None or 1006: without a Close frame."""
+        """Tell that it is closed; ``code`` None or 1006: without a Close frame."""
 
     def handle_timeout(self, now: float) -> None:
         """Let everything happen that is due. Early, late and repeated calls are safe (G5)."""

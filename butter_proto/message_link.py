@@ -93,5 +93,5 @@ def _ending_of(closed: HostClose) -> Ending:
     code = closed.code
     if code == _ABNORMAL or code not in _CLOSE_CODES:
         return Ending(EndKind.END_OF_STREAM)
-    reason = clipped_reason(closed.reason)
+    reason = clipped_reason(closed.reason or "")  # some hosts say None
     return Ending(EndKind.CLOSED_BY_PEER, close_code=code, close_reason=reason)

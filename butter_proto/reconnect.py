@@ -251,10 +251,15 @@ def decide(
     attempts: Attempts,
     settings: ReconnectSettings,
     random: Callable[[], float],
+    *,
+    told: Ending | None = None,
 ) -> Decision:
-    """Decide what follows an ending. ``random`` returns numbers in 0..1, the jitter."""
+    """Decide what follows an ending. ``random`` returns numbers in 0..1, the jitter.
+
+    The advice takes its words from ``told``: the ending without secrets, where there is one.
+    """
     row = _row_of(ending)
-    told = advice(ending)
+    words = _worded(row.advice, told or ending)
     action = row.action
     if action is Action.STOP and _may_still_try(ending, attempts):
         action = Action.REPAIR if ending.error is not None else Action.RETRY
@@ -265,7 +270,7 @@ def decide(
     if action is Action.RETRY and _out_of_attempts(attempts, settings):
         action = Action.STOP
         count = f"{attempts.tried} attempt{'s' if attempts.tried > 1 else ''}"
-        told = f"Gave up after {count}. {told}".rstrip()
+        words = f"Gave up after {count}. {words}".rstrip()
     hint = ending.retry_after or 0.0
     delay = 0.0
     match action:
@@ -276,7 +281,7 @@ def decide(
             delay = max(hint, settings.pairing_poll)
         case Action.REPAIR:
             delay = _REPAIR_DELAY
-    return Decision(action, delay, hint if row.hint_binds else 0.0, told)
+    return Decision(action, delay, hint if row.hint_binds else 0.0, words)
 
 
 def _row_of(ending: Ending) -> Row:

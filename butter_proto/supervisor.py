@@ -72,8 +72,15 @@ class Supervisor:
         self._equal = 0
         self._pairing_request = _NO_PAIRING
 
-    def on_ending(self, ending: Ending, now: float, online_since: float | None) -> Decision:
-        """Count an ending and decide what follows."""
+    def on_ending(
+        self,
+        ending: Ending,
+        now: float,
+        online_since: float | None,
+        *,
+        told: Ending | None = None,
+    ) -> Decision:
+        """Count an ending and decide what follows; the advice has its words from ``told``."""
         if online_since is not None and now - online_since >= self._settings.stable_after:
             self._failures = self._tried = 0
         else:
@@ -85,7 +92,7 @@ class Supervisor:
         attempts = Attempts(
             self._failures, self._equal, self._certificate_seen_good, tried=self._tried
         )
-        decision = decide(ending, attempts, self._settings, self._random)
+        decision = decide(ending, attempts, self._settings, self._random, told=told)
         self._floor = now + decision.floor
         return decision
 

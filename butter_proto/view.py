@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from butter_proto.client import Client
 from butter_proto.connector import Connector
 from butter_proto.endpoint import Endpoint
@@ -49,5 +51,7 @@ class GatewayView:
 
     @property
     def stats(self) -> Stats:
-        """The counters."""
-        return self._machine.stats
+        """The counters, with the events that readers here lost among the dropped ones."""
+        stats = self._machine.stats
+        dropped = stats.dropped_events + self._client.dropped_events
+        return attrs.evolve(stats, dropped_events=dropped)

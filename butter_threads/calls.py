@@ -9,6 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from typing import Any
 from butter_proto.client import result_of
 from butter_proto.errors import RequestFailed
 from butter_proto.events import Outcome
+
+_log = logging.getLogger("butter_threads")
 
 
 class Waiter:
@@ -46,9 +49,15 @@ class Waiter:
 class Call(Future[Any]):
     """A request's future; cancelling it takes the request back."""
 
-    def __init__(self, take_back: Callable[[str], bool], settled: deque[Call]) -> None:
+    def __init__(
+        self,
+        take_back: Callable[[str], bool],
+        may_wait: Callable[[], None],
+        settled: deque[Call],
+    ) -> None:
         super().__init__()
         self._take_back = take_back
+        self._may_wait = may_wait
         self._settled = settled
         self._outcome: Outcome
         self.request_id = ""
@@ -58,9 +67,23 @@ class Call(Future[Any]):
         if self.done():
             return super().cancel()
         if not self._take_back(self.request_id):
-            return False
+            return self.cancelled()  # by another thread meanwhile, or its outcome is there
         super().cancel()
         return not self.set_running_or_notify_cancel()  # wakes `concurrent.futures.wait`
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the payload, or raise; raises `LocalProtocolError` where it may not wait."""
+        self._check_wait()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the exception, if there is one; the same holds for waiting."""
+        self._check_wait()
+        return super().exception(timeout)
+
+    def _check_wait(self) -> None:
+        if not self.done():
+            self._may_wait()
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Queue this future for `settle`."""
@@ -72,6 +95,9 @@ class Call(Future[Any]):
         if self.done():
             return
         try:
-            self.set_result(result_of(self._outcome))
-        except RequestFailed as error:
-            self.set_exception(error)
+            try:
+                self.set_result(result_of(self._outcome))
+            except RequestFailed as error:
+                self.set_exception(error)
+        except BaseException:  # noqa: BLE001 - SystemExit in a callback, say
+            _log.exception("a done-callback raised; the others go on")

@@ -5,7 +5,8 @@
 
 Rules kept here:
 
-* One lock guards the machine and what waits for it. No code of the user runs under it.
+* One lock guards the machine and what waits for it. No code of the user runs under it on purpose;
+  finalizers and signal handlers may, and are told so or wait their turn.
 * Done-callbacks of `submit`'s futures run in the I/O thread, so they must not block: calls that
   wait raise `LocalProtocolError` there. The ``on_online`` hook and the callbacks of ``on`` have
   threads of their own, in which everything is allowed.
@@ -44,7 +45,7 @@ from butter_proto.view import GatewayView
 from butter_threads.callbacks import Callback, Callbacks
 from butter_threads.calls import Call, Waiter
 from butter_threads.dial import Dial, Peer, dial_tcp, open_peer
-from butter_threads.driver import Driver
+from butter_threads.driver import Driver, is_owned
 from butter_threads.streams import EventStream, NoticeStream, Source, StateStream, Stream, bounded
 
 _log = logging.getLogger("butter_threads")
@@ -69,9 +70,9 @@ class Gateway(GatewayView):
     ) -> None:
         name = f"butter_threads {next(_numbers)}"
         super().__init__(machine, client)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._source = Source(self._lock, self._may_wait, self._unsubscribe)
+        self._source = Source(self._lock, self._check_process, self._may_wait, self._unsubscribe)
         self._driver = Driver(
             machine,
             open_peer,
@@ -81,10 +82,17 @@ class Gateway(GatewayView):
             lock=self._lock,
             name=name,
         )
-        self._callbacks = Callbacks(self._lock, machine.endpoint.url, f"{name}: callbacks")
+        self._callbacks = Callbacks(
+            self._lock,
+            machine.endpoint.url,
+            client.max_event_bytes,
+            client.count_lost,
+            f"{name}: callbacks",
+        )
         self._journal = Journal()
         self._lines: deque[tuple[int, str]] = deque()
         self._settled: deque[Call] = deque()
+        self._left: deque[Subscription[Any]] = deque()
         self._hook = hook
         self._hooked = 0
         self._hook_thread: threading.Thread | None = None
@@ -131,10 +139,12 @@ class Gateway(GatewayView):
         of their own, in order; what they raise is logged. Raises `InvalidSettings` for another
         name.
         """
+        self._check_process()
         self._callbacks.on(name, callback)
 
     def off(self, name: str, callback: Callback) -> None:
         """Take a callback back; one that is not there is no error."""
+        self._check_process()
         self._callbacks.off(name, callback)
 
     # --- what can be done -------------------------------------------------------------------
@@ -180,7 +190,7 @@ class Gateway(GatewayView):
         Raises what `request` raises when it is not accepted. The future has the payload, or the
         exception. Its done-callbacks run in the I/O thread and must not block.
         """
-        call = Call(self._take_back, self._settled)
+        call = Call(self._take_back, self._may_wait, self._settled)
         self._send(method, params, timeout, call, final=final)
         return call
 
@@ -282,9 +292,13 @@ class Gateway(GatewayView):
             raise errors.ConnectionEnded("this connection belongs to the process that was forked")
 
     def _unsubscribe(self, subscription: Subscription[Any]) -> None:
-        if not self._forked:
-            with self._lock:
-                self._client.unsubscribe(subscription)
+        if self._forked:
+            return
+        if is_owned(self._lock):  # a finalizer in the middle of a call: nobody waits for this one
+            self._left.append(subscription)
+            return
+        with self._lock:
+            self._client.unsubscribe(subscription)
 
     def _is_ready(self) -> bool:
         return self._client.online and (
@@ -296,7 +310,9 @@ class Gateway(GatewayView):
         return self._client.online and self._hooked != self._client.generation
 
     def _deliver(self, event: Event) -> None:
-        """Take one event of the machine: in the I/O thread, under the lock."""
+        """Take one event of the machine, under the lock."""
+        while self._left:
+            self._client.unsubscribe(self._left.popleft())
         self._client.deliver(event)
         self._callbacks.offer(event)
         if isinstance(event, StateEvent):
@@ -322,7 +338,7 @@ class Gateway(GatewayView):
                 generation = self._client.generation
             try:
                 hook(self)
-            except Exception:  # noqa: BLE001 - a hook may raise anything
+            except BaseException:  # noqa: BLE001 - a hook may raise anything
                 if self._client.generation == generation and self._client.online:
                     _log.exception("the on_online hook raised; it counts as done")
             with self._lock:

@@ -36,6 +36,11 @@ _T = TypeVar("_T")
 _LONGEST_WAIT: Final = 3600.0
 
 
+def is_owned(lock: threading.RLock) -> bool:
+    """Tell whether this thread has a lock; the standard library's conditions ask the same way."""
+    return bool(lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001
+
+
 class Driver:
     """Runs one machine in a thread of its own.
 
@@ -51,7 +56,7 @@ class Driver:
         delivered: Callable[[], None],
         end: Callable[[float], object],
         *,
-        lock: threading.Lock,
+        lock: threading.RLock,
         name: str,
     ) -> None:
         self._machine = machine
@@ -95,14 +100,16 @@ class Driver:
     def call(self, make_input: Callable[[float], _T]) -> _T:
         """Make one input of the application, from any thread, and let its queues be pulled.
 
-        ``make_input`` gets ``now``. What it raises comes out; unless that is a
-        `LocalProtocolError`, it was cut off inside the machine (Ctrl-C), which is then dropped.
+        ``make_input`` gets ``now``. What it raises comes out; where that is no Exception, it was
+        cut off inside the machine (Ctrl-C), which is then dropped. Raises `LocalProtocolError`
+        where this thread is in the middle of another call: in a finalizer or a signal handler.
         """
+        self.check_not_inside()
         with self._lock:
             try:
                 result = make_input(time.monotonic())
                 self._pull_events()
-            except LocalProtocolError:
+            except Exception:  # from before anything was changed (G2)
                 raise
             except BaseException:
                 self._broken = True
@@ -113,6 +120,11 @@ class Driver:
                 return result
             finally:
                 self._wake()
+
+    def check_not_inside(self) -> None:
+        """Raise `LocalProtocolError` where this thread has the lock already."""
+        if is_owned(self._lock):
+            raise LocalProtocolError("called in the middle of another call")
 
     def forget(self) -> None:
         """Close every descriptor and nothing else: the child of a fork has no I/O thread."""

@@ -18,7 +18,9 @@ _T = TypeVar("_T")
 class Source:
     """What a stream needs of its gateway."""
 
-    lock: threading.Lock
+    lock: threading.RLock
+    check: Callable[[], None]
+    """Raises in the child of a fork, where the lock may be held for ever."""
     may_wait: Callable[[], None]
     """Raises where the calling thread must not wait."""
     unsubscribe: Callable[[Subscription[Any]], None]
@@ -38,6 +40,7 @@ class Stream(Generic[_T]):
         timeout: float | None,
         subscribe: Callable[[Wake], Subscription[_T]],
     ) -> None:
+        source.check()
         self._source = source
         self._timeout = bounded(timeout)
         self._news = threading.Condition(source.lock)
@@ -53,6 +56,10 @@ class Stream(Generic[_T]):
     def close(self) -> None:
         """Unsubscribe; what is queued can still be read."""
         self._source.unsubscribe(self._subscription)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_subscription"):
+            self.close()
 
     def __iter__(self) -> Self:
         return self

@@ -149,7 +149,7 @@ class Gateway:
                     await self._read(command.id, reader)
             finally:
                 writer.transport.abort()
-        except* OSError as error:
+        except* Exception as error:  # noqa: BLE001 - whatever a dial or a stream raises is an input
             self.fail(command.id, error)
 
     async def _read(self, transport_id: int, reader: asyncio.StreamReader) -> None:

@@ -30,7 +30,14 @@ import attrs
 import trio
 
 import butter_trio
-from butter_trio import Gateway, GatewayEvent, NotOnline, RequestMayHaveExecuted, RequestNotSent
+from butter_trio import (
+    Gateway,
+    GatewayEvent,
+    NotOnline,
+    RequestMayHaveExecuted,
+    RequestNotSent,
+    RequestTimeout,
+)
 
 LOOK_AGAIN: Final = 2.0
 """Seconds between looks into the history while the gateway has yet to begin a run (again)."""
@@ -143,7 +150,7 @@ async def chat(
     """Send a message, show its reply and return it. Raises `NoReply`."""
 
     async def ask(method: str, **params: Any) -> Any:
-        with suppress(NotOnline, RequestNotSent, RequestMayHaveExecuted):
+        with suppress(NotOnline, RequestNotSent, RequestMayHaveExecuted, RequestTimeout):
             return await gateway.request(method, {"sessionKey": session, **params})
         return None  # the next Online brings an EventsMissed, and the history the truth
 
@@ -193,5 +200,5 @@ async def main() -> None:
 if __name__ == "__main__":
     try:
         trio.run(main)
-    except (NoReply, butter_trio.ButterError) as error:
+    except (NoReply, butter_trio.ButterError, KeyboardInterrupt) as error:
         sys.exit(f"\n{error}")

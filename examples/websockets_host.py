@@ -2,8 +2,8 @@
 
     python -m examples.websockets_host ws://127.0.0.1:18789 [TOKEN]
 
-connects, asks for ``health``, prints the answer and stops. Only the half that touches a transport
-differs from ``asyncio_adapter.py``; all above it is the same.
+connects, asks for ``health``, prints the answer and stops (``pip install websockets`` first). Only
+the half that touches a transport differs from ``asyncio_adapter.py``; all above it is the same.
 """
 
 from __future__ import annotations
@@ -14,19 +14,26 @@ from functools import partial
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.asyncio.client import connect as websockets_connect
+from websockets.exceptions import ConnectionClosed
 
-from butter_proto import Framing, KeepaliveSettings, OpenTransport, Probe, Settings
+from butter_proto import Framing, KeepaliveSettings, Limits, OpenTransport, Probe, Settings
 from butter_proto.machine import Close, Ping, Text
-from butter_proto.settings import MIB
 from examples.asyncio_adapter import Gateway, connect, now
 
 PINGING: Final = KeepaliveSettings(probe=Probe.PING)
 """This host can ping and tell of pongs. For one that cannot (a browser) leave it out: the machine
 then asks with ``health`` requests."""
-LARGEST: Final = 25 * MIB
-"""Bytes of a message; ``limits.max_message`` is the machine's own bound."""
+LARGEST: Final = Limits().max_message
+"""Bytes of a message; the machine holds its own limit besides."""
+
+
+class OpenWebSocket(websockets_connect):
+    """Opens a WebSocket where it was asked to, and nowhere else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Follow no redirect: the token would go wherever it leads."""
+        return exc
 
 
 class WebSocketGateway(Gateway):
@@ -35,7 +42,7 @@ class WebSocketGateway(Gateway):
     async def serve(self, command: OpenTransport) -> None:
         """Open a WebSocket, send and receive. CloseTransport cancels this at any point."""
         try:
-            websocket = await open_websocket(
+            websocket = await OpenWebSocket(
                 command.url,
                 ssl=self.context if command.tls else None,
                 proxy=None,
@@ -45,7 +52,7 @@ class WebSocketGateway(Gateway):
                 open_timeout=None,  # the machine has the limits and the keepalive
                 ping_interval=None,
             )
-        except (OSError, WebSocketException) as error:
+        except Exception as error:  # noqa: BLE001 - whatever opening raises is an input
             self.fail(command.id, error)
             return
         try:

@@ -299,7 +299,7 @@ def test_every_event_is_read_once_or_counted_in_the_loss_before_the_next(
     limit: int, steps: list[tuple[str, int]]
 ) -> None:
     """Of the numbers 1, 2, 3, ... none is left out and none comes twice."""
-    subscription = EventSubscription(frozenset({"chat"}), limit, deaf, 10**9)
+    subscription = EventSubscription(frozenset({"chat"}), limit, deaf, 10**9, deaf)
     reader = Reader(lambda _: subscription)
     seq = 0
     read: list[GatewayEvent | EventsMissed] = []
@@ -553,14 +553,17 @@ def test_a_wait_that_took_too_long_tells_the_last_ending() -> None:
     """Lessons 3."""
     client = Client()
     none = client.connect_timeout(60.0)
-    assert (str(none), none.ending) == ("not online after 60 s", None)
+    assert (str(none), none.ending) == (
+        "not online after 60 s: the first attempt is under way",
+        None,
+    )
     deliver(client, events.Retrying(LATER, 2, 1.0))
     some = client.connect_timeout(0.5)
     assert (str(some), some.ending) == ("not online after 0.5 s: the stream ended", LATER)
 
 
 def test_a_subscription_is_bounded_by_size_too() -> None:
-    subscription = EventSubscription(frozenset(), 1000, deaf, 100)
+    subscription = EventSubscription(frozenset(), 1000, deaf, 100, deaf)
     for number in range(1, 6):
         subscription.offer(GatewayEvent("chat", None, number, None, 60))
     taken = list(iter(subscription.take, None))
@@ -571,7 +574,7 @@ def test_a_subscription_is_bounded_by_size_too() -> None:
 
 
 def test_a_slow_reader_loses_new_events_until_half_of_the_bytes_are_free() -> None:
-    subscription = EventSubscription(frozenset(), 1000, deaf, 100)
+    subscription = EventSubscription(frozenset(), 1000, deaf, 100, deaf)
     large = [GatewayEvent("chat", None, number, None, 40) for number in range(1, 8)]
     for item in large[:4]:
         subscription.offer(item)

@@ -56,5 +56,19 @@ def test_a_group_that_says_nothing_leaves_it_to_its_cause() -> None:
     assert fault_of(error).kind is FaultKind.UNREACHABLE
 
 
+def test_what_was_being_handled_counts_unless_it_was_suppressed() -> None:
+    error = RuntimeError("my dial failed")
+    error.__context__ = ConnectionRefusedError("refused")
+    assert fault_of(error).kind is FaultKind.REFUSED
+    error.__suppress_context__ = True
+    assert fault_of(error).kind is FaultKind.OTHER
+
+
+def test_an_exception_that_is_its_own_cause_is_looked_at_once() -> None:
+    error = RuntimeError("round")
+    error.__cause__ = error
+    assert fault_of(error).text == "round"
+
+
 def test_an_exception_without_a_text_is_told_by_its_name() -> None:
     assert fault_of(OSError()).text == "OSError"

@@ -420,7 +420,9 @@ def circular() -> list[Any]:
 def test_params_that_json_cannot_write_are_invalid_and_not_shown(
     params: object, json_rpc: bool
 ) -> None:
-    with pytest.raises(InvalidParams, match=r"^params of 'chat.send': \w+$") as caught:
+    with pytest.raises(
+        InvalidParams, match=r"^params of 'chat.send' cannot be written as JSON: \w+$"
+    ) as caught:
         encode_request("r1", "chat.send", params, json_rpc=json_rpc)
     assert SECRET not in repr(caught.value)
 

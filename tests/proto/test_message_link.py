@@ -35,7 +35,7 @@ from butter_proto.machine import Close, CloseTransport, OpenTransport, Ping, Sta
 from butter_proto.message_link import MessageLink
 from butter_proto.outbox import Outbox
 from butter_proto.settings import require_bytes
-from tests.proto.gateway_side import TOKEN, answered, close, ponged, said
+from tests.proto.gateway_side import TOKEN, answered, ponged
 from tests.proto.operations import URL, World, new_machine, pull_events
 
 LIMIT = 1024
@@ -195,8 +195,8 @@ def test_the_command_has_the_framing_and_the_url_without_the_token() -> None:
 def test_what_comes_before_the_websocket_is_open_does_nothing() -> None:
     world = World(Settings(token=TOKEN, framing=Framing.MESSAGES))
     world.start()
-    world.say([partial(said, data=close(1000))])
-    world.ended()
+    world.machine.receive_message(1, "too early", world.now)
+    world.machine.receive_pong(1, b"too early", world.now)
     assert world.open == [1]
     world.online()
     assert world.machine.state is State.ONLINE
@@ -266,6 +266,23 @@ def test_a_message_or_a_pong_of_any_kind_is_life(name: str, arg: str | bytes) ->
     assert world.machine.state is State.ONLINE
     assert world.machine.stats.misses == 0
     assert world.machine.stats.age(world.now) == 0.0
+
+
+@pytest.mark.parametrize("reason", ["", None])
+def test_a_websocket_that_closes_before_it_was_open_is_a_failed_transport(reason: str) -> None:
+    machine = new_machine(Settings(framing=Framing.MESSAGES))
+    machine.start(0.0)
+    machine.transport_closed(1, 1006, reason, 1.0)
+    assert machine.state is State.WAITING
+    assert machine.last_ending is not None
+    assert machine.last_ending.kind is EndKind.TRANSPORT_FAILED
+
+
+def test_a_host_that_knows_no_close_reason_may_say_none() -> None:
+    world = over_messages()
+    world.machine.transport_closed(1, 4000, None, world.now)  # type: ignore[arg-type]
+    assert world.machine.last_ending is not None
+    assert world.machine.last_ending.close_reason == ""
 
 
 def test_a_message_that_was_handed_out_may_have_been_executed_and_the_next_was_not() -> None:

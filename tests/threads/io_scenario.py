@@ -29,7 +29,7 @@ from butter_proto.machine import Machine, OpenTransport
 from butter_proto.settings import Framing, ReconnectSettings, Settings
 from butter_threads import Gateway
 from butter_threads.dial import Peer, open_peer
-from butter_threads.driver import Driver
+from butter_threads.driver import Driver, is_owned
 
 _T = TypeVar("_T")
 
@@ -299,7 +299,7 @@ class Running:
         delivered: Callable[[], None] = lambda: None,
     ) -> None:
         self.machine = machine
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.told: list[Event] = []
         self._news: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.driver = Driver(
@@ -326,7 +326,7 @@ class Running:
                 return event
 
     def _deliver(self, event: Event) -> None:
-        assert self.lock.locked()
+        assert is_owned(self.lock)
         self.told.append(event)
         self._news.put(event)
 

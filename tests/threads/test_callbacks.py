@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 
 from butter_proto.errors import ConnectionEnded, InvalidSettings
 from butter_proto.events import Online
-from butter_proto.settings import KeepaliveSettings, ReconnectSettings, Settings
+from butter_proto.settings import KeepaliveSettings, Limits, ReconnectSettings, Settings
 from butter_proto.testing import StandInGateway
-from butter_threads import Gateway, callbacks, connect
+from butter_threads import Gateway, GaveUp, callbacks, connect
 from butter_threads.serve import serve
-from tests.threads.scenario import LIMIT, TOKEN, connected, until
+from tests.threads.scenario import EAGER, LIMIT, TOKEN, connected, until
 
 Told = list[tuple[str, Any]]
 
@@ -40,6 +42,9 @@ def test_a_drop_and_a_reconnect_are_told_as_the_original_told_them() -> None:
     with connected(stand_in, settings) as gateway:
         told = listen(gateway, *names)
         until(lambda: ("heartbeat", None) in told)
+        present = [name for name, _ in told if name != "heartbeat"]
+        assert present == ["connected", "handshake"]  # who comes later is told so first
+        told.clear()
         stand_in.close(1012, "service restart")
         until(lambda: any(name == "handshake" for name, _ in told))
         url = gateway.endpoint.url
@@ -146,26 +151,64 @@ def test_off_takes_one_callback_back_and_another_name_is_refused() -> None:
                 change("open", print)
 
 
-def test_calls_that_find_no_room_are_lost_and_an_error_says_how_many(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("bound", ["number", "size"])
+def test_messages_that_find_no_room_are_lost_and_an_error_in_their_place_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(callbacks, "LIMIT", 5)
+    settings = EAGER
+    if bound == "number":
+        monkeypatch.setattr(callbacks, "LIMIT", 5)
+    else:
+        settings = attrs.evolve(EAGER, limits=Limits(max_event_bytes=5000))
     stand_in = StandInGateway()
     go_on = threading.Event()
-    with connected(stand_in) as gateway:
+    with connected(stand_in, settings) as gateway:
         gateway.on("message", lambda _: go_on.wait(LIMIT))
-        told = listen(gateway, "message", "error")
+        told = listen(gateway, "message", "error", "disconnected")
         for n in range(20):
-            stand_in.push("chat", n)
+            stand_in.push("chat", [n, "x" * 1000])
         until(lambda: gateway.stats.events >= 20)
+        assert gateway.stats.dropped_events >= 20 - 7
+        stand_in.drop()  # a state change is never lost
+        for event in gateway.states(timeout=LIMIT):
+            if isinstance(event, Online) and event.resync:
+                break
         go_on.set()
-        until(lambda: len(told) >= 5)
-        stand_in.push("chat", "last")
-        until(lambda: told[-1][0] == "message" and told[-1][1]["payload"] == "last")
+        until(lambda: "disconnected" in [name for name, _ in told])
+        stand_in.push("chat", ["last"])
+        until(lambda: told[-1][0] == "message")
     names = [name for name, _ in told]
     taken = names.index("error")
-    assert names == ["message"] * taken + ["error", "message"]
+    assert 0 < taken < 20
+    assert names[: taken + 3] == ["message"] * taken + ["error", "disconnected", "message"]
     assert f"{20 - taken} messages were missed" in str(told[taken][1])
+
+
+def test_giving_up_is_told_to_who_comes_later() -> None:
+    with serve(StandInGateway(token=TOKEN)) as url:
+        gateway = connect(url, token="another-token", wait=False)
+        with pytest.raises(GaveUp):
+            gateway.wait_online(LIMIT)
+        told = listen(gateway, "error", "reconnect_failed")
+        until(lambda: len(told) == 2)
+        gateway.close()
+    assert isinstance(told[0][1], GaveUp)
+    assert told[1] == ("reconnect_failed", None)
+
+
+def test_what_ends_a_thread_elsewhere_ends_no_callback(caplog: pytest.LogCaptureFixture) -> None:
+    stand_in = StandInGateway()
+    with connected(stand_in) as gateway:
+        gateway.on("message", lambda _: sys.exit(3))
+        told = listen(gateway, "message")
+        stand_in.push("chat")
+        until(lambda: told)
+    assert sum(record.exc_info is not None for record in caplog.records) == 1
+
+
+def test_what_cannot_be_called_is_refused_at_once() -> None:
+    with connected(StandInGateway()) as gateway, pytest.raises(InvalidSettings, match="callable"):
+        gateway.on("message", 5)  # type: ignore[arg-type]
 
 
 def test_on_after_closing_starts_nothing() -> None:

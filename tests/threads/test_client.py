@@ -5,11 +5,14 @@ What both adapters have in common is in tests/adapters.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
 import signal
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for_futures
 from functools import partial
@@ -17,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from butter_proto.errors import Delivery, EndKind
+from butter_proto.errors import Delivery
 from butter_proto.events import EventsMissed, GatewayEvent, Offline, Online, Stopped
 from butter_proto.settings import Limits, Settings
 from butter_proto.testing import StandInGateway
@@ -155,6 +158,55 @@ def test_a_done_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixtu
     assert any(record.exc_info for record in caplog.records)
 
 
+def test_a_done_callback_that_waits_for_another_future_is_told_not_to() -> None:
+    stand_in = StandInGateway()
+    added = threading.Event()
+    stand_in.reply("slow", lambda _: added.wait(LIMIT))
+    with connected(stand_in) as gateway:
+        told: list[BaseException | None] = []
+
+        def wait(_: object) -> None:
+            for ask in (gateway.submit("echo").result, gateway.submit("echo").exception):
+                try:
+                    ask()
+                except LocalProtocolError as error:
+                    told.append(error)
+
+        future = gateway.submit("slow")
+        future.add_done_callback(wait)
+        added.set()
+        until(lambda: len(told) == 2)
+        assert future.exception(LIMIT) is None
+        assert gateway.request("echo", 1) == 1
+
+
+def test_a_done_callback_that_exits_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    stand_in = StandInGateway()
+    added = threading.Event()
+    stand_in.reply("slow", lambda _: added.wait(LIMIT))
+    with connected(stand_in) as gateway:
+        future = gateway.submit("slow")
+        future.add_done_callback(lambda _: sys.exit(3))
+        added.set()
+        assert future.result(LIMIT) is True
+        assert gateway.request("echo", 1) == 1
+        until(lambda: caplog.records)
+    assert "done-callback" in caplog.records[0].message
+
+
+def test_params_that_raise_fail_alone() -> None:
+    class Params(dict[str, int]):
+        def items(self) -> Any:
+            raise KeyError("nothing here")
+
+    with connected(StandInGateway()) as gateway:
+        for ask in (gateway.request, gateway.submit):
+            with pytest.raises(InvalidParams, match="KeyError"):
+                ask("echo", Params(n=1))
+        assert gateway.request("echo", 1) == 1
+        assert gateway.stats.disconnects == 0
+
+
 def test_a_gateway_may_be_closed_by_a_done_callback() -> None:
     with connected(StandInGateway()) as gateway:
         future = gateway.submit("echo")
@@ -215,6 +267,55 @@ def test_a_stream_that_is_not_read_holds_nothing_back() -> None:
         assert [type(item) for item in taken] == [GatewayEvent] * 10 + [EventsMissed]
 
 
+def test_a_stream_that_the_collector_closes_in_the_middle_of_a_call_stops_nobody() -> None:
+    class Params(dict[str, int]):
+        """Encoding it collects garbage, as any allocation may, while the gateway is locked."""
+
+        def items(self) -> Any:
+            gc.collect()
+            return super().items()
+
+    def read(gateway: Gateway) -> Iterator[object]:
+        with gateway.events() as stream:
+            yield from stream
+
+    stand_in = StandInGateway()
+    with connected(stand_in) as gateway:
+        stand_in.push("chat")
+        reader: Any = [read(gateway)]
+        next(reader[0])
+        reader.append(reader)
+        del reader
+        assert gateway.request("echo", Params(n=1)) == {"n": 1}
+        until(lambda: not gateway._client._events)
+
+
+def test_a_stream_that_nobody_holds_any_more_is_unsubscribed() -> None:
+    stand_in = StandInGateway()
+    with connected(stand_in) as gateway:
+        stand_in.push("chat")
+        for _ in gateway.events():
+            break
+        gc.collect()
+        assert gateway._client._events == {}
+
+
+def test_a_call_in_the_middle_of_another_one_is_refused_and_does_not_hang() -> None:
+    told: list[str] = []
+
+    class Params(dict[str, int]):
+        def items(self) -> Any:
+            try:
+                gateway.close()
+            except LocalProtocolError as error:
+                told.append(str(error))
+            return super().items()
+
+    with connected(StandInGateway()) as gateway:
+        assert gateway.request("echo", Params(n=1)) == {"n": 1}
+    assert told == ["called in the middle of another call"]
+
+
 # --- closing --------------------------------------------------------------------------------
 
 
@@ -261,25 +362,6 @@ def test_closing_wakes_a_thread_that_waits_for_a_gateway_that_is_not_there() -> 
     waiting = Parallel(wait)
     gateway.close()
     waiting.join()
-
-
-def test_leaving_normally_sends_a_close_frame_and_leaving_by_an_exception_does_not() -> None:
-    stand_in = StandInGateway()
-    endings = []
-    with serve(stand_in) as url:
-        for error in (None, ZeroDivisionError()):
-            gateway = connect(url)
-            try:
-                with gateway:
-                    if error is not None:
-                        raise error
-            except ZeroDivisionError:
-                pass
-            with pytest.raises(NotOnline):
-                gateway.request("health")
-            assert gateway.state is State.STOPPED
-            endings.append(gateway.last_ending)
-    assert [ending.kind for ending in endings if ending is not None] == [EndKind.STOPPED] * 2
 
 
 def test_ctrl_c_takes_the_request_back_and_leaves_the_connection_alone() -> None:

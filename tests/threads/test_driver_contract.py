@@ -20,6 +20,7 @@ from butter_proto.events import Event, RoundTrip, Stopped
 from butter_proto.machine import CloseTransport, Command, Message, OpenTransport, State, Stats
 from butter_proto.testing import StandInGateway
 from butter_threads import Gateway, connect
+from butter_threads.driver import is_owned
 from butter_threads.serve import serve
 from butter_threads.transport import IN_A_ROW
 from tests.threads.io_scenario import (
@@ -59,7 +60,7 @@ class Wires:
             attrs.evolve(COMMAND, id=number) for number in range(1, count + 1)
         )
         self._events: deque[Event] = deque()
-        self.lock: threading.Lock | None = None
+        self.lock: threading.RLock | None = None
         self._now = 0.0
 
     def tell(self, event: Event) -> None:
@@ -131,7 +132,7 @@ class Wires:
         raise NotImplementedError(transport_id)
 
     def _hold_to_the_rules(self, now: float) -> None:
-        assert self.lock is None or self.lock.locked(), "called without the lock"
+        assert self.lock is None or is_owned(self.lock), "called without the lock"
         assert now >= self._now, "time went back"
         self._now = now
 
@@ -196,7 +197,7 @@ def test_the_machine_is_called_and_told_under_the_lock_and_delivered_is_not() ->
     in_thread: list[str] = []
 
     def delivered() -> None:
-        locked.append(run.lock.locked())
+        locked.append(is_owned(run.lock))
         in_thread.append(threading.current_thread().name)
 
     wires, ends, run = wired(1, delivered)

@@ -13,7 +13,7 @@ from typing import Final
 from butter_proto.events import Online
 from butter_proto.testing import StandInGateway
 from butter_threads import Delivery, Gateway, NotOnline, RequestFailed
-from tests.threads.scenario import LIMIT, Parallel, connected
+from tests.threads.scenario import LIMIT, Parallel, connected, until
 
 THREADS: Final = 50
 EACH: Final = 100
@@ -39,6 +39,10 @@ def hammer(gateway: Gateway, first: int, outcomes: dict[int, list[str]]) -> None
             outcomes[n].append(REPLIED)
 
 
+def has_executed(executed: list[int], enough: int) -> bool:
+    return len(executed) >= enough
+
+
 def test_fifty_threads_get_exactly_one_outcome_for_each_call_while_the_gateway_dies() -> None:
     stand_in = StandInGateway()
     executed: list[int] = []
@@ -55,9 +59,8 @@ def test_fifty_threads_get_exactly_one_outcome_for_each_call_while_the_gateway_d
             for first in range(0, THREADS * EACH, EACH)
         ]
         for death in range(DEATHS):
-            seen = len(executed)
-            while len(executed) < min(seen + 200, THREADS * EACH - 1):
-                gateway.request("health", timeout=None)
+            enough = len(executed) + 200
+            until(partial(has_executed, executed, enough))
             if death % 2:
                 stand_in.restart(announce=False, down=0.05, starting=0.0)
             else:

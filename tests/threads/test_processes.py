@@ -38,19 +38,22 @@ def test_importing_the_threads_adapter_loads_no_event_loop() -> None:
 FORK = """
 import os, sys, butter_threads
 gateway = butter_threads.connect(sys.argv[1])
+slow = gateway.submit("slow", timeout=None)
 with gateway, gateway.events() as stream:
     child = os.fork()
     if not child:
         told = []
         for use in (lambda: gateway.request("health"), lambda: gateway.submit("health"),
-                    gateway.wait_online, gateway.probe, lambda: next(stream)):
+                    gateway.wait_online, gateway.probe, lambda: next(stream), gateway.events,
+                    gateway.states, gateway.notices, lambda: gateway.on("message", print),
+                    lambda: gateway.off("message", print), slow.result):
             try:
                 use()
             except butter_threads.ConnectionEnded as error:
                 told.append("forked" in str(error))
         gateway.close()
         stream.close()
-        os._exit(0 if told == [True] * 5 else 1)
+        os._exit(0 if told == [True] * 11 else 1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     print(code, gateway.request("echo", "alive"), gateway.stats.disconnects)
 """
@@ -58,7 +61,9 @@ with gateway, gateway.events() as stream:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_the_child_of_a_fork_is_told_and_the_parents_connection_goes_on() -> None:
-    with serve(StandInGateway()) as url:
+    stand_in = StandInGateway()
+    stand_in.reply("slow", delay=float("inf"))
+    with serve(stand_in) as url:
         assert run(FORK, url) == "0 alive 0\n"
 
 
