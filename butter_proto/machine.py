@@ -160,7 +160,8 @@ class Stats:
     missed_events: int = 0
     """Events that the gateway did not send, by those gaps."""
     dropped_events: int = 0
-    """Events received that found no room because nobody pulled."""
+    """Events received that found no room because nobody pulled; with an adapter also those that a
+    reader of its events lost, once for each reader."""
     ignored_frames: int = 0
     """Messages that were JSON objects but no frame or answer that is known here."""
     probes: int = 0

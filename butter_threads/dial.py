@@ -91,7 +91,7 @@ class _Race:
                     break
                 for key, _ in self._selector.select(min(STAGGER, left) if self._waiting else left):
                     assert isinstance(key.fileobj, socket.socket)
-                    if self._has_connected(key.fileobj):
+                    if self._has_connected(key.fileobj, key.data):
                         return key.fileobj
         finally:
             for key in list(self._selector.get_map().values()):
@@ -120,18 +120,18 @@ class _Race:
         beginning.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         number = beginning.connect_ex(place)
         if number in (0, *_UNDER_WAY):
-            self._selector.register(beginning, selectors.EVENT_WRITE)
+            self._selector.register(beginning, selectors.EVENT_WRITE, place)
             return True
-        self._fail(beginning, number)
+        self._fail(beginning, number, place)
         return False
 
-    def _has_connected(self, tried: socket.socket) -> bool:
+    def _has_connected(self, tried: socket.socket, place: Any) -> bool:
         self._selector.unregister(tried)
         number = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
-            self._fail(tried, number)
+            self._fail(tried, number, place)
         return not number
 
-    def _fail(self, tried: socket.socket, number: int) -> None:
+    def _fail(self, tried: socket.socket, number: int, place: Any) -> None:
         tried.close()
-        self._faults.append(OSError(number, os.strerror(number)))
+        self._faults.append(OSError(number, os.strerror(number), f"{place[0]} port {place[1]}"))

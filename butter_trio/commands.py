@@ -159,7 +159,9 @@ def check_command(
 
 def _stand_in(token: Secret | None, dialect: Dialect = Dialect.GATEWAY_V4) -> StandInGateway:
     return StandInGateway(
-        token=None if token is None else token.reveal(), legacy=dialect is Dialect.OPENBUTTER_V1
+        seed=secrets.randbits(32),  # each process has a boot id of its own
+        token=None if token is None else token.reveal(),
+        legacy=dialect is Dialect.OPENBUTTER_V1,
     )
 
 

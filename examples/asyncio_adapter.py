@@ -12,15 +12,17 @@ import os
 import random
 import ssl
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
-from butter_proto import CHUNK, Connector, OpenTransport, Settings
+from butter_proto import CHUNK, ButterError, Connector, OpenTransport, Settings
 from butter_proto.client import Client, result_of
 from butter_proto.events import EventsMissed, GatewayEvent, Outcome
 from butter_proto.faults import fault_of
 
+PATIENCE: Final = 30
+"""Seconds in which ``main`` wants to be online."""
 Item = GatewayEvent | EventsMissed
 
 
@@ -199,11 +201,23 @@ async def connect(
 
 async def main(url: str, token: str | None = None) -> None:
     """Connect, ask for ``health``, print the answer, stop."""
-    async with connect(url, Settings(token=token)) as gateway:
+    async with connect(url, Settings(token=token), wait=False) as gateway:
+        async with asyncio.timeout(PATIENCE):
+            await gateway.wait_online()
         print(await gateway.request("health"))
 
 
+def run(name: str, main: Callable[..., Coroutine[Any, Any, None]]) -> None:
+    """Run an example's ``main`` with the command line, and end with a sentence where it fails."""
+    if len(sys.argv) not in (2, 3):
+        sys.exit(f"usage: {name} ws://HOST:PORT [TOKEN]")
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except (ButterError, KeyboardInterrupt) as error:
+        sys.exit(str(error))
+    except TimeoutError:
+        sys.exit(f"not online after {PATIENCE} seconds")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        sys.exit("usage: asyncio_adapter.py ws://HOST:PORT [TOKEN]")
-    asyncio.run(main(*sys.argv[1:]))
+    run("asyncio_adapter.py", main)

@@ -150,5 +150,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (KeyboardInterrupt, butter_threads.InvalidSettings) as error:
+    except (KeyboardInterrupt, OSError, butter_threads.ButterError) as error:
         raise SystemExit(str(error)) from None

@@ -9,7 +9,6 @@ the half that touches a transport differs from ``asyncio_adapter.py``; all above
 from __future__ import annotations
 
 import asyncio
-import sys
 from functools import partial
 from typing import Final
 
@@ -19,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from butter_proto import Framing, KeepaliveSettings, Limits, OpenTransport, Probe, Settings
 from butter_proto.machine import Close, Ping, Text
-from examples.asyncio_adapter import Gateway, connect, now
+from examples.asyncio_adapter import PATIENCE, Gateway, connect, now, run
 
 PINGING: Final = KeepaliveSettings(probe=Probe.PING)
 """This host can ping and tell of pongs. For one that cannot (a browser) leave it out: the machine
@@ -105,11 +104,11 @@ class WebSocketGateway(Gateway):
 async def main(url: str, token: str | None = None) -> None:
     """Connect, ask for ``health``, print the answer, stop."""
     settings = Settings(token=token, framing=Framing.MESSAGES, keepalive=PINGING)
-    async with connect(url, settings, kind=WebSocketGateway) as gateway:
+    async with connect(url, settings, wait=False, kind=WebSocketGateway) as gateway:
+        async with asyncio.timeout(PATIENCE):
+            await gateway.wait_online()
         print(await gateway.request("health"))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        sys.exit("usage: python -m examples.websockets_host ws://HOST:PORT [TOKEN]")
-    asyncio.run(main(*sys.argv[1:]))
+    run("python -m examples.websockets_host", main)

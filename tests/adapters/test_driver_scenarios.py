@@ -35,11 +35,12 @@ from butter_proto.events import (
 from butter_proto.machine import State
 from butter_proto.settings import MIB, Limits, Timeouts
 from butter_proto.testing import StandInGateway
+from butter_trio.serve import serve
 from tests.adapters.gateway_side import Relay, relayed, silent, unanswered
 from tests.adapters.scenario import QUICK, TOKEN, WATCHFUL, Unanswered, eventually, until
 from tests.adapters.subject import PATIENCE, Subject
 from tests.adapters.subjects import ALL, BYTES
-from tests.adapters.worlds import TrioWorld
+from tests.adapters.worlds import TrioWorld, entered
 
 LARGE = "x" * (8 * MIB)
 """More than the buffers of a connection hold."""
@@ -352,6 +353,19 @@ def test_leaving_by_an_exception_aborts_and_brings_it_out(
         raise Oops
     eventually(lambda: stand_in.online_peers == 0)
     assert relay.close_code is None
+
+
+def test_a_redirect_is_not_followed(
+    subject: Subject, world: TrioWorld, url: str, stand_in: StandInGateway
+) -> None:
+    """The token would go wherever it leads."""
+    elsewhere = StandInGateway()
+    with entered(world, serve(elsewhere)) as other_url:
+        where = other_url.replace("ws://", "http://")
+        stand_in.refuse_upgrade_next(302, (("Location", where), ("Content-Length", "0")))
+        with subject.connect(url, token=TOKEN, settings=QUICK) as client:
+            assert client.request("echo", 1) == 1
+    assert elsewhere.connections == 0
 
 
 def test_a_wrong_token_gives_up_with_advice(

@@ -620,3 +620,17 @@ def test_a_client_knows_that_nothing_more_will_come() -> None:
         client.deliver(told)
         known.append(client.stopped)
     assert known == [False, True]
+
+
+def test_what_a_reader_loses_is_counted_once_for_each_reader() -> None:
+    client = Client()
+    for _ in range(2):
+        client.subscribe((), 3, deaf)
+    for number in range(5):
+        client.deliver(event(number))
+    assert client.dropped_events == 4
+
+
+def test_names_that_are_no_names_are_refused() -> None:
+    with pytest.raises(errors.InvalidSettings, match="an event's name"):
+        Client().subscribe((["chat"],), 10, deaf)  # type: ignore[arg-type]

@@ -226,6 +226,12 @@ def test_reconnect_now_never_undercuts_a_rate_limit() -> None:
     assert scenario.when(events.Connecting)[1] == refused_at + 299.993
 
 
+def test_a_token_that_is_a_word_does_not_spoil_the_advice() -> None:
+    scenario = Scenario(Settings(token="wrong"), gateway=StandInGateway(token="right"))
+    gave_up = scenario.until(events.GaveUp)
+    assert "The token is wrong." in gave_up.advice
+
+
 def test_max_attempts_gives_up_and_reconnect_now_starts_over() -> None:
     settings = Settings(token=TOKEN, reconnect=ReconnectSettings(max_attempts=3))
     scenario = Scenario(settings, start=False)

@@ -44,3 +44,9 @@ def test_the_hello_is_the_one_that_was_told_and_before_it_there_is_none() -> Non
     assert hello is not None
     client.deliver(Online(hello, resync=False, boot_changed=False))
     assert seen.hello is hello
+
+
+def test_the_events_that_readers_lost_are_among_the_dropped() -> None:
+    seen, _, client = view()
+    client.count_lost()
+    assert seen.stats.dropped_events == 1
