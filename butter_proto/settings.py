@@ -84,7 +84,8 @@ class Framing(Enum):
     BYTES = "bytes"
     """The machine does: the driver moves bytes."""
     MESSAGES = "messages"
-    """The host does: the driver moves whole text messages."""
+    """The host does: the driver moves whole text messages. One that takes longer than the keepalive
+    allows looks like silence (docs/embedding.md)."""
 
 
 def require_bytes(framing: Framing) -> None:

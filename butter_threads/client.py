@@ -72,7 +72,7 @@ class Gateway(GatewayView):
         super().__init__(machine, client)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._source = Source(self._lock, self._check_process, self._may_wait, self._unsubscribe)
+        self._source = Source(self._lock, self._check, self._may_wait, self._unsubscribe)
         self._driver = Driver(
             machine,
             open_peer,
@@ -139,12 +139,12 @@ class Gateway(GatewayView):
         of their own, in order; what they raise is logged. Raises `InvalidSettings` for another
         name.
         """
-        self._check_process()
+        self._check()
         self._callbacks.on(name, callback)
 
     def off(self, name: str, callback: Callback) -> None:
         """Take a callback back; one that is not there is no error."""
-        self._check_process()
+        self._check()
         self._callbacks.off(name, callback)
 
     # --- what can be done -------------------------------------------------------------------
@@ -279,17 +279,19 @@ class Gateway(GatewayView):
         return self._call(take_back)
 
     def _call(self, make_input: Callable[[float], _T]) -> _T:
-        self._check_process()
+        self._check()
         return self._driver.call(make_input)
 
     def _may_wait(self) -> None:
-        self._check_process()
+        self._check()
         if self._driver.is_current:
             raise errors.LocalProtocolError("the I/O thread must not wait: use another thread")
 
-    def _check_process(self) -> None:
+    def _check(self) -> None:
+        """Raise where nothing can be done: in the child of a fork, or inside another call."""
         if self._forked:
             raise errors.ConnectionEnded("this connection belongs to the process that was forked")
+        self._driver.check_not_inside()
 
     def _unsubscribe(self, subscription: Subscription[Any]) -> None:
         if self._forked:

@@ -101,10 +101,8 @@ class Driver:
         """Make one input of the application, from any thread, and let its queues be pulled.
 
         ``make_input`` gets ``now``. What it raises comes out; where that is no Exception, it was
-        cut off inside the machine (Ctrl-C), which is then dropped. Raises `LocalProtocolError`
-        where this thread is in the middle of another call: in a finalizer or a signal handler.
+        cut off inside the machine (Ctrl-C), which is then dropped.
         """
-        self.check_not_inside()
         with self._lock:
             try:
                 result = make_input(time.monotonic())
@@ -122,7 +120,10 @@ class Driver:
                 self._wake()
 
     def check_not_inside(self) -> None:
-        """Raise `LocalProtocolError` where this thread has the lock already."""
+        """Raise `LocalProtocolError` in the middle of another call of this thread.
+
+        There a finalizer or a signal handler may find itself.
+        """
         if is_owned(self._lock):
             raise LocalProtocolError("called in the middle of another call")
 

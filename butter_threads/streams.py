@@ -20,7 +20,7 @@ class Source:
 
     lock: threading.RLock
     check: Callable[[], None]
-    """Raises in the child of a fork, where the lock may be held for ever."""
+    """Raises in the child of a fork, and in the middle of another call."""
     may_wait: Callable[[], None]
     """Raises where the calling thread must not wait."""
     unsubscribe: Callable[[Subscription[Any]], None]

@@ -305,15 +305,24 @@ def test_a_call_in_the_middle_of_another_one_is_refused_and_does_not_hang() -> N
 
     class Params(dict[str, int]):
         def items(self) -> Any:
-            try:
-                gateway.close()
-            except LocalProtocolError as error:
-                told.append(str(error))
+            for call in (
+                gateway.close,
+                gateway.probe,
+                gateway.events,
+                gateway.wait_online,
+                lambda: gateway.request("echo"),
+                lambda: gateway.submit("echo"),
+                lambda: gateway.on("message", print),
+            ):
+                try:
+                    call()
+                except LocalProtocolError as error:
+                    told.append(str(error))
             return super().items()
 
     with connected(StandInGateway()) as gateway:
         assert gateway.request("echo", Params(n=1)) == {"n": 1}
-    assert told == ["called in the middle of another call"]
+    assert told == ["called in the middle of another call"] * 7
 
 
 # --- closing --------------------------------------------------------------------------------
