@@ -1,6 +1,6 @@
 """An asyncio adapter over plain streams: the driver of a `Connector` and a small API, in one class.
 
-    python examples/asyncio_adapter.py ws://127.0.0.1:18789 [TOKEN]
+    python -m examples.asyncio_adapter ws://127.0.0.1:18789 [TOKEN]
 
 connects, asks for ``health``, prints the answer and stops. ``docs/embedding.md`` explains drivers.
 """
@@ -11,18 +11,15 @@ import asyncio
 import os
 import random
 import ssl
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
-from butter_proto import CHUNK, ButterError, Connector, OpenTransport, Settings
+from butter_proto import CHUNK, Connector, OpenTransport, Settings
 from butter_proto.client import Client, result_of
 from butter_proto.events import EventsMissed, GatewayEvent, Outcome
 from butter_proto.faults import fault_of
 
-PATIENCE: Final = 30
-"""Seconds in which ``main`` wants to be online."""
 Item = GatewayEvent | EventsMissed
 
 
@@ -178,18 +175,15 @@ async def connect(
     url: str,
     settings: Settings | None = None,
     *,
-    wait: bool = True,
     context: ssl.SSLContext | None = None,
     kind: type[Gateway] = Gateway,
 ) -> AsyncIterator[Gateway]:
-    """Keep a gateway connected for as long as the ``async with`` lasts; ``wait`` until online."""
+    """Keep a gateway connected for as long as the ``async with`` lasts."""
     gateway = kind(url, settings, context)
     gateway.machine.start(now())
     running = asyncio.create_task(gateway.run())
     running.add_done_callback(lambda _: gateway.stop(abort=True))  # nobody waits in vain
     try:
-        if wait:
-            await gateway.wait_online()
         yield gateway
         gateway.stop()
     except BaseException:
@@ -199,25 +193,7 @@ async def connect(
         await running
 
 
-async def main(url: str, token: str | None = None) -> None:
-    """Connect, ask for ``health``, print the answer, stop."""
-    async with connect(url, Settings(token=token), wait=False) as gateway:
-        async with asyncio.timeout(PATIENCE):
-            await gateway.wait_online()
-        print(await gateway.request("health"))
-
-
-def run(name: str, main: Callable[..., Coroutine[Any, Any, None]]) -> None:
-    """Run an example's ``main`` with the command line, and end with a sentence where it fails."""
-    if len(sys.argv) not in (2, 3):
-        sys.exit(f"usage: {name} ws://HOST:PORT [TOKEN]")
-    try:
-        asyncio.run(main(*sys.argv[1:]))
-    except (ButterError, KeyboardInterrupt) as error:
-        sys.exit(str(error))
-    except TimeoutError:
-        sys.exit(f"not online after {PATIENCE} seconds")
-
-
 if __name__ == "__main__":
-    run("asyncio_adapter.py", main)
+    from examples.command_line import run
+
+    run("asyncio_adapter", lambda url, token: connect(url, Settings(token=token)))

@@ -9,6 +9,7 @@ the half that touches a transport differs from ``asyncio_adapter.py``; all above
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final
 
@@ -18,7 +19,8 @@ from websockets.exceptions import ConnectionClosed
 
 from butter_proto import Framing, KeepaliveSettings, Limits, OpenTransport, Probe, Settings
 from butter_proto.machine import Close, Ping, Text
-from examples.asyncio_adapter import PATIENCE, Gateway, connect, now, run
+from examples.asyncio_adapter import Gateway, connect, now
+from examples.command_line import run
 
 PINGING: Final = KeepaliveSettings(probe=Probe.PING)
 """This host can ping and tell of pongs. For one that cannot (a browser) leave it out: the machine
@@ -101,14 +103,11 @@ class WebSocketGateway(Gateway):
             self.pump()
 
 
-async def main(url: str, token: str | None = None) -> None:
-    """Connect, ask for ``health``, print the answer, stop."""
+def over_websockets(url: str, token: str | None) -> AbstractAsyncContextManager[Gateway]:
+    """Keep a gateway connected over a WebSocket of the host's."""
     settings = Settings(token=token, framing=Framing.MESSAGES, keepalive=PINGING)
-    async with connect(url, settings, wait=False, kind=WebSocketGateway) as gateway:
-        async with asyncio.timeout(PATIENCE):
-            await gateway.wait_online()
-        print(await gateway.request("health"))
+    return connect(url, settings, kind=WebSocketGateway)
 
 
 if __name__ == "__main__":
-    run("python -m examples.websockets_host", main)
+    run("websockets_host", over_websockets)

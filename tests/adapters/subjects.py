@@ -322,11 +322,12 @@ class AsyncioSubject:
         if self._probe is not None:
             keepalive = attrs.evolve(settings.keepalive, probe=self._probe)
             settings = attrs.evolve(settings, framing=Framing.MESSAGES, keepalive=keepalive)
-        manager = asyncio_adapter.connect(
-            url, settings, wait=wait, context=ssl_context, kind=self._kind
-        )
+        manager = asyncio_adapter.connect(url, settings, context=ssl_context, kind=self._kind)
         with entered(self._world, manager) as gateway:
-            yield AsyncioClient(self._world, gateway)
+            client = AsyncioClient(self._world, gateway)
+            if wait:
+                client.wait_online()
+            yield client
 
 
 @contextmanager

@@ -65,6 +65,7 @@ def test_an_outcome_in_the_same_turn_as_a_cancellation_is_no_error(
 
     async def main() -> None:
         async with asyncio_adapter.connect(url, Settings(token=TOKEN)) as gateway:
+            await gateway.wait_online()
             asking = asyncio.create_task(gateway.request("slow"))
             await asyncio.to_thread(slow.wait)
             asking.cancel()
