@@ -32,7 +32,6 @@ from tests.threads.io_scenario import (
     listening,
     nothing_left_open,
     presenting,
-    read_to_the_end,
     reset,
     running,
     saturated,
@@ -217,7 +216,7 @@ def answering(
 
 
 class TlsServer:
-    """A TLS server that takes note of the name asked for, and of what it was sent."""
+    """A TLS server that takes note of the name asked for, and sends back what it was sent."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.context = context
@@ -228,7 +227,9 @@ class TlsServer:
     def __call__(self, accepted: socket.socket) -> None:
         try:
             with self.context.wrap_socket(accepted, server_side=True) as secure:
-                self.received += read_to_the_end(secure)
+                while data := secure.recv(1000):
+                    self.received += data
+                    secure.sendall(data)
         except OSError:  # the client did not like us, and says so with an alert
             pass
 
@@ -240,6 +241,7 @@ def test_after_tls_the_peers_certificate_is_returned_and_its_name_was_asked_for(
         opened, der = open_peer(SECURE, dial, trusting())
         with opened:
             opened.sendall(b"hello")
+            assert opened.recv(1000) == b"hello"  # before that, a close would be a reset
     assert der == ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
     assert server.names == ["gateway.test"]
     assert server.received == b"hello"
