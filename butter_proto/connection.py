@@ -144,10 +144,8 @@ class Connection:
             self._take_items()
 
     def receive(self, inbound: Inbound, now: float) -> None:
-        """Take in what an open transport brought, of the kind that the framing has."""
+        """Take in what a transport brought, in the framing that it has; not once ``closed``."""
         self._now = now
-        if self.phase is Phase.CLOSED:
-            return
         if not self._opened:
             if isinstance(inbound, HostClose):  # a browser tells of every failure so
                 fault = TransportFault(FaultKind.OTHER, "the WebSocket closed before it was open")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from butter_proto.errors import Ending, EndKind, FaultKind, TransportFault
 from butter_proto.frames import Response, decode
-from butter_proto.reconnect import ROWS, Action, Attempts, Row, decide
+from butter_proto.reconnect import ROWS, Action, Attempts, Row, advice, decide
 from butter_proto.settings import ReconnectSettings
 
 RETRY, WAIT, REPAIR, STOP = Action.RETRY, Action.WAIT, Action.REPAIR, Action.STOP
@@ -567,3 +567,20 @@ def test_what_was_seen_good_and_what_could_repair_help_no_other_refusal() -> Non
         if ending not in (WRONG_TOKEN, NEVER_SEEN_GOOD):
             expected = STOP if action is IF_REPEATED else action
             assert decide(ending, attempts, SETTINGS, half).action is expected
+
+
+def test_the_advice_alone_is_that_of_the_decision_whatever_was_tried() -> None:
+    for ending in (WRONG_TOKEN, fault(FaultKind.DNS), closed(1000, "")):
+        assert advice(ending) == decide(ending, Attempts(), SETTINGS, half).advice
+
+
+def test_the_advice_has_its_words_from_what_may_be_told() -> None:
+    error = {"code": "INVALID_REQUEST", "message": "protocol mismatch"}
+    said, told = (
+        refused({**error, "details": {"code": "PROTOCOL_MISMATCH", "expectedProtocol": word}})
+        for word in ("s3cret", "***")
+    )
+    decision = decide(said, Attempts(), SETTINGS, half, told=told)
+    assert "s3cret" in advice(said)
+    assert "***" in decision.advice
+    assert "s3cret" not in decision.advice
