@@ -52,6 +52,8 @@ _log = logging.getLogger("butter_threads")
 _T = TypeVar("_T")
 _LONGER: Final = 1.0
 """Seconds that a dial has more than the machine gives it, so that the machine's verdict is told."""
+_LONG_FOR_A_LOCK: Final = 1.0
+"""Seconds; a call takes milliseconds."""
 _numbers = count(1)
 _living: Final[WeakSet[Gateway]] = WeakSet()
 
@@ -296,11 +298,15 @@ class Gateway(GatewayView):
     def _unsubscribe(self, subscription: Subscription[Any]) -> None:
         if self._forked:
             return
-        if is_owned(self._lock):  # a finalizer in the middle of a call: nobody waits for this one
+        # a finalizer may come in the middle of a call, of this gateway or of another one whose
+        # lock this thread has: then it must not wait, and nobody waits for the stream either
+        if is_owned(self._lock) or not self._lock.acquire(timeout=_LONG_FOR_A_LOCK):
             self._left.append(subscription)
             return
-        with self._lock:
+        try:
             self._client.unsubscribe(subscription)
+        finally:
+            self._lock.release()
 
     def _is_ready(self) -> bool:
         return self._client.online and (
