@@ -28,9 +28,10 @@ from typing import Final, TypeVar
 from butter_proto.errors import FaultKind, LocalProtocolError, TransportFault
 from butter_proto.events import Event, Stopped
 from butter_proto.faults import fault_of
-from butter_proto.machine import CHUNK, Command, Machine, OpenTransport
+from butter_proto.machine import Command, Machine, OpenTransport
 from butter_threads.dial import Peer
 from butter_threads.transport import IN_A_ROW, Transport
+from butter_threads.waker import Waker
 
 _T = TypeVar("_T")
 _LONGEST_WAIT: Final = 3600.0
@@ -66,10 +67,7 @@ class Driver:
         self._end_machine = end
         self._lock = lock
         self._selector = selectors.DefaultSelector()
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._wake_receiver.setblocking(False)
-        self._wake_sender.setblocking(False)
-        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._waker = Waker(self._selector)
         self._woken = False
         self._broken = False
         self._told = False
@@ -107,7 +105,8 @@ class Driver:
             try:
                 result = make_input(time.monotonic())
                 self._pull_events()
-            except Exception:  # from before anything was changed (G2)
+            except Exception:  # nothing was changed (G2); what led to it is told before
+                self._pull_events()
                 raise
             except BaseException:
                 self._broken = True
@@ -138,7 +137,7 @@ class Driver:
     def _wake(self) -> None:
         """Let the I/O thread pull; one byte is enough however many call. Under the lock."""
         if not self._woken and not self.is_current:
-            self._wake_sender.send(b"\0")
+            self._waker.wake()
             self._woken = True  # not before: Ctrl-C may come between the two
 
     # --- the I/O thread ---------------------------------------------------------------------
@@ -174,16 +173,15 @@ class Driver:
             return _LONGEST_WAIT
         return min(max(due - time.monotonic(), 0.0), _LONGEST_WAIT)
 
-    def _on_ready(self, transport: Transport | None, ready: int) -> None:
-        if transport is None:
-            with suppress(BlockingIOError):
-                self._wake_receiver.recv(CHUNK)
+    def _on_ready(self, what: Transport | Waker, ready: int) -> None:
+        if isinstance(what, Waker):
+            what.woken()
             with self._lock:
                 self._woken = False  # before the queues are pulled: a later call wakes again
             return
         if ready & selectors.EVENT_WRITE:
-            transport.unblock()
-        self._read(transport)
+            what.unblock()
+        self._read(what)
 
     def _pump(self) -> None:
         """Pull every queue until all are empty; called after each input, never by itself."""
@@ -241,8 +239,7 @@ class Driver:
 
     def _close_own(self) -> None:
         self._selector.close()
-        self._wake_receiver.close()
-        self._wake_sender.close()
+        self._waker.close()
 
     # --- dialling ---------------------------------------------------------------------------
 

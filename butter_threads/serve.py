@@ -27,9 +27,9 @@ from itertools import count
 from typing import Final
 
 from butter_proto.endpoint import Endpoint
-from butter_proto.machine import CHUNK
 from butter_proto.testing import StandInGateway
 from butter_threads.transport import Transport
+from butter_threads.waker import Waker
 
 _LINGER_0: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 """SO_LINGER on, for 0 seconds: closing sends a reset."""
@@ -58,10 +58,7 @@ class _Server:
         self._numbers = count(1)
         self._peers: dict[int, _Peer] = {}
         self._door: socket.socket | None = None
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._wake_receiver.setblocking(False)
-        self._wake_sender.setblocking(False)
-        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._waker = Waker(self._selector)
         self._ended = False
         self.failure: BaseException | None = None
         """What ended the thread before its time."""
@@ -69,8 +66,8 @@ class _Server:
 
     def wake(self) -> None:
         """Let the thread look again: something was scripted."""
-        with suppress(OSError):  # full: it wakes up anyway; closed: it has ended
-            self._wake_sender.send(b"\0")
+        with suppress(OSError):  # closed: it has ended
+            self._waker.wake()
 
     def end(self) -> None:
         """Let the thread close everything and end."""
@@ -92,17 +89,15 @@ class _Server:
                 self._lose(peer.transport)
             self._close_door()
             self._selector.close()
-            self._wake_receiver.close()
-            self._wake_sender.close()
+            self._waker.close()
 
     def _patience(self) -> float | None:
         due = self._stand_in.next_timeout()
         return None if due is None else max(due - time.monotonic(), 0.0)
 
     def _on_ready(self, key: selectors.SelectorKey, ready: int) -> None:
-        if key.fileobj is self._wake_receiver:
-            with suppress(BlockingIOError):
-                self._wake_receiver.recv(CHUNK)
+        if key.data is self._waker:
+            self._waker.woken()
         elif isinstance(key.data, Transport):
             if ready & selectors.EVENT_WRITE:
                 key.data.unblock()

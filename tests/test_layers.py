@@ -69,6 +69,7 @@ ORDER: Final = (
     "butter_trio/cli.py",
     "butter_threads/dial.py",
     "butter_threads/transport.py",
+    "butter_threads/waker.py",
     "butter_threads/driver.py",
     "butter_threads/callbacks.py",
     "butter_threads/calls.py",

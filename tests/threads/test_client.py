@@ -325,6 +325,19 @@ def test_a_call_in_the_middle_of_another_one_is_refused_and_does_not_hang() -> N
     assert told == ["called in the middle of another call"] * 7
 
 
+def test_what_led_to_a_refusal_is_known_when_it_is_raised() -> None:
+    """Else ``wait_online`` after a `NotOnline` would return at once."""
+    with connected(StandInGateway(), Settings()) as gateway:
+
+        def end_and_refuse(now: float) -> None:
+            gateway._machine.receive_data(1, b"", now)
+            raise NotOnline("the stream has just ended")
+
+        with pytest.raises(NotOnline):
+            gateway._driver.call(end_and_refuse)
+        assert not gateway._client.online
+
+
 # --- closing --------------------------------------------------------------------------------
 
 

@@ -242,10 +242,10 @@ def test_however_many_call_meanwhile_one_byte_wakes_the_io_thread() -> None:
     wires, ends, run = wired(1, delivered)
     with run:
         assert busy.wait(PATIENCE)
-        run.driver._wake_receiver.setblocking(False)
+        run.driver._waker._receiver.setblocking(False)
         for _ in range(100):
             run.driver.call(lambda _: wires.unsent[1].append(b"x"))
-        assert len(run.driver._wake_receiver.recv(100, socket.MSG_PEEK)) <= 1
+        assert len(run.driver._waker._receiver.recv(100, socket.MSG_PEEK)) <= 1
         go_on.set()
         arrived = 0
         while arrived < 100:
