@@ -315,11 +315,11 @@ class Driver:
 
     def _write_all(self) -> bool:
         """Let every transport write; tell whether that made an input."""
-        failed = [not self._write(transport) for transport in self._transports.values()]
-        return any(failed)
+        made = [self._write(transport) for transport in self._transports.values()]  # each of them
+        return any(made)
 
     def _write(self, transport: Transport) -> bool:
-        """Write what waits; tell whether that went well. If not, that made an input."""
+        """Write what waits; tell whether that made an input: its failure."""
 
         def next_chunk() -> bytes:
             with self._lock:
@@ -332,8 +332,8 @@ class Driver:
                 if not self._read_once(transport):
                     break
             self._failed(transport, fault_of(error))
-            return False
-        return True
+            return True
+        return False
 
     def _failed(self, transport: Transport, fault: TransportFault) -> None:
         with self._lock:

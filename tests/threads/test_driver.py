@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +17,7 @@ from butter_proto.settings import KeepaliveSettings, Timeouts
 from butter_proto.testing import StandInGateway
 from butter_threads import GaveUp, RequestTimeout, connect
 from butter_threads.serve import serve
+from tests.dial_faults import dial_faults
 from tests.threads.io_scenario import (
     PATIENCE,
     SOON,
@@ -45,24 +44,7 @@ def _nothing_left_open() -> Iterator[None]:
 # --- dials ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (ConnectionRefusedError("no"), FaultKind.REFUSED),
-        (ConnectionResetError("no"), FaultKind.RESET),
-        (BrokenPipeError("no"), FaultKind.RESET),
-        (TimeoutError("no"), FaultKind.UNREACHABLE),
-        (PermissionError("no"), FaultKind.LOCAL),
-        (socket.gaierror(socket.EAI_NONAME, "no"), FaultKind.DNS),
-        (ssl.SSLCertVerificationError("no"), FaultKind.CERTIFICATE),
-        (OSError(errno.EHOSTUNREACH, "no"), FaultKind.UNREACHABLE),
-        (OSError(errno.EMFILE, "no"), FaultKind.LOCAL),
-        (OSError("no"), FaultKind.OTHER),
-        (RuntimeError("no"), FaultKind.OTHER),
-        (SystemExit("no"), FaultKind.OTHER),
-        (ExceptionGroup("no", [OSError("x"), ConnectionRefusedError("x")]), FaultKind.REFUSED),
-    ],
-)
+@pytest.mark.parametrize(("error", "kind"), [*dial_faults(), (SystemExit("no"), FaultKind.OTHER)])
 def test_whatever_a_dial_raises_is_named_and_tried_again(
     error: BaseException, kind: FaultKind
 ) -> None:

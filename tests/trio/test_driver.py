@@ -23,6 +23,7 @@ from butter_proto.testing import StandInGateway
 from butter_trio import ConnectTimeout, Dial, GaveUp, RequestTimeout, State, connect
 from butter_trio.dial import dial_tcp, open_peer
 from butter_trio.testing import memory_dial
+from tests.dial_faults import dial_faults
 from tests.trio.scenario import COMMAND, URL, real_time, until, virtual_time
 
 Change = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
@@ -60,23 +61,7 @@ def wrapping(dial: Dial, write: Change, slow: float = 0) -> Dial:
 # --- dials ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (ConnectionRefusedError("no"), FaultKind.REFUSED),
-        (ConnectionResetError("no"), FaultKind.RESET),
-        (BrokenPipeError("no"), FaultKind.RESET),
-        (TimeoutError("no"), FaultKind.UNREACHABLE),
-        (PermissionError("no"), FaultKind.LOCAL),
-        (socket.gaierror(socket.EAI_NONAME, "no"), FaultKind.DNS),
-        (ssl.SSLCertVerificationError("no"), FaultKind.CERTIFICATE),
-        (OSError(errno.EHOSTUNREACH, "no"), FaultKind.UNREACHABLE),
-        (OSError(errno.EMFILE, "no"), FaultKind.LOCAL),
-        (OSError("no"), FaultKind.OTHER),
-        (RuntimeError("no"), FaultKind.OTHER),
-        (ExceptionGroup("no", [OSError("x"), ConnectionRefusedError("x")]), FaultKind.REFUSED),
-    ],
-)
+@pytest.mark.parametrize(("error", "kind"), dial_faults())
 def test_whatever_a_dial_raises_is_named_and_tried_again(error: Exception, kind: FaultKind) -> None:
     @virtual_time
     async def scenario() -> None:
