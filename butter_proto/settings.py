@@ -247,3 +247,15 @@ class Settings:
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets that must not appear in anything told."""
         return tuple(secret for secret in (self.token, self.password) if secret is not None)
+
+
+def adapter_settings(settings: Settings | None, token: str | Secret | None) -> Settings:
+    """Return what an adapter's ``connect`` runs with; ``token`` goes before that of ``settings``.
+
+    Raises `InvalidSettings` for a token that is none, and for a framing that moves no bytes.
+    """
+    settings = settings or Settings()
+    if token is not None:
+        settings = attrs.evolve(settings, token=token)
+    require_bytes(settings.framing)
+    return settings

@@ -11,7 +11,7 @@ Rules kept here:
   wait raise `LocalProtocolError` there. The ``on_online`` hook and the callbacks of ``on`` have
   threads of their own, in which everything is allowed.
 * Every waiter is woken when the gateway is closed. All threads are daemons, so the interpreter's
-  exit waits for none; in the child of a fork every call raises `ConnectionEnded`.
+  exit waits for none; in the child of a fork what acts or waits raises `ConnectionEnded`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from weakref import WeakSet
 
-import attrs
-
 from butter_proto import errors
 from butter_proto.client import Client, Subscription, result_of
 from butter_proto.connector import Connector
@@ -40,7 +38,7 @@ from butter_proto.events import Event, Hello, StateEvent, Stopped
 from butter_proto.journal import Journal
 from butter_proto.machine import OpenTransport
 from butter_proto.secret import Secret
-from butter_proto.settings import DEFAULT, Default, Settings, require_bytes
+from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
 from butter_proto.view import GatewayView
 from butter_threads.callbacks import Callback, Callbacks
 from butter_threads.calls import Call, Waiter
@@ -390,10 +388,7 @@ def connect(
     Raises `InvalidSettings` for what cannot work, `ConnectTimeout` with the last ending after
     ``timeout`` seconds (None: never), `GaveUp` where trying again is no use.
     """
-    settings = settings or Settings()
-    if token is not None:
-        settings = attrs.evolve(settings, token=token)
-    require_bytes(settings.framing)
+    settings = adapter_settings(settings, token)
     machine = Connector(url, settings, random=random.random, entropy=os.urandom)
     client = Client(settings.limits.max_event_bytes)
     limit = settings.timeouts.open + _LONGER

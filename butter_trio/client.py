@@ -19,7 +19,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
-import attrs
 import outcome
 import trio
 
@@ -36,7 +35,7 @@ from butter_proto.events import (
 )
 from butter_proto.journal import Journal
 from butter_proto.secret import Secret
-from butter_proto.settings import DEFAULT, Default, Settings, require_bytes
+from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
 from butter_proto.view import GatewayView
 from butter_trio.background import background
 from butter_trio.dial import Dial, dial_tcp, open_peer
@@ -291,10 +290,7 @@ async def connect(
     Raises `InvalidSettings` for what cannot work, `ConnectTimeout` with the last ending after
     ``timeout`` seconds (None: never), `GaveUp` where trying again is no use.
     """
-    settings = settings or Settings()
-    if token is not None:
-        settings = attrs.evolve(settings, token=token)
-    require_bytes(settings.framing)
+    settings = adapter_settings(settings, token)
     machine = Connector(url, settings, random=random.random, entropy=os.urandom)
     client = Client(settings.limits.max_event_bytes)
     gateway = Gateway(machine, client, dial, ssl_context, on_online)

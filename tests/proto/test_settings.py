@@ -33,6 +33,7 @@ from butter_proto.settings import (
     ReconnectSettings,
     Settings,
     Timeouts,
+    adapter_settings,
 )
 
 PLAIN = "QQ-secret-QQ"
@@ -259,3 +260,16 @@ def test_the_version_told_to_the_gateway_is_the_distributions() -> None:
     found = re.findall(source["pattern"], (top / source["path"]).read_text())
     assert found == [VERSION]
     assert BACKEND.version == VERSION
+
+
+def test_an_adapter_takes_the_token_of_its_own_before_that_of_the_settings() -> None:
+    assert adapter_settings(None, None) == Settings()
+    given = adapter_settings(Settings(token="from-the-settings", json_rpc=True), "of-its-own")
+    assert given == Settings(token="of-its-own", json_rpc=True)
+    kept = adapter_settings(Settings(token="from-the-settings"), None)
+    assert kept.token == Secret("from-the-settings")
+
+
+def test_an_adapter_refuses_what_it_cannot_move() -> None:
+    with pytest.raises(InvalidSettings, match="moves bytes"):
+        adapter_settings(Settings(framing=Framing.MESSAGES), None)
