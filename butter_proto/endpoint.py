@@ -71,6 +71,12 @@ class Endpoint:
         return f"{self.scheme}://{self.host_header}{self.target}"
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port, always all three: what a device token belongs to."""
+        host = self.host.lower().rstrip(".")
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
     def reach(self) -> Reach:
         """Loopback, private or public, judged by the host's text alone (no name is resolved)."""
         host = self.host.lower().rstrip(".")

@@ -63,6 +63,10 @@ class EndKind(Enum):
     """No ``connect.challenge`` within ``timeouts.challenge`` of the upgrade."""
     CHALLENGE_INVALID = "the challenge was invalid"
     """``connect.challenge`` lacked what the connect request needs."""
+    SIGNER_FAILED = "the device's signer failed"
+    """It raised, or returned no signature; nothing was sent."""
+    PIN_MISMATCH = "the certificate is not a pinned one"
+    """The peer's certificate matches no pin; not a byte of HTTP was sent."""
     HELLO_TIMEOUT = "no hello in time"
     """The connect request was not answered within ``timeouts.hello``."""
     HELLO_INVALID = "the hello was invalid"
@@ -192,6 +196,10 @@ class MessageTooLarge(LocalProtocolError):
 
 class InvalidParams(LocalProtocolError):
     """The method or its params cannot be written as JSON."""
+
+
+class StoreError(ButterError):
+    """A device's key or tokens cannot be read or kept; what is there was left as it is."""
 
 
 class RequestFailed(ButterError):

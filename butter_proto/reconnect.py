@@ -209,6 +209,17 @@ ROWS: Final[tuple[Row, ...]] = (
         "The peer does not speak the gateway's protocol; check the URL and the dialect.",
     ),
     Row(
+        *_kind(EndKind.SIGNER_FAILED),
+        Action.STOP_IF_REPEATED,
+        "The device's key cannot sign; check where it is kept.",
+    ),
+    Row(
+        *_kind(EndKind.PIN_MISMATCH),
+        Action.STOP,
+        "Something else answers in the gateway's place, or its certificate was renewed: compare "
+        "its fingerprint on the gateway's own machine before pinning the new one.",
+    ),
+    Row(
         *_fault(FaultKind.CERTIFICATE),
         Action.STOP,
         "The gateway's certificate was not accepted; check its CA, name and dates.",

@@ -31,6 +31,7 @@ ORDER: Final = (
     "butter_proto/frames.py",
     "butter_proto/machine.py",
     "butter_proto/device_auth.py",
+    "butter_proto/device.py",
     "butter_proto/credentials.py",
     "butter_proto/counters.py",
     "butter_proto/outbox.py",

@@ -260,3 +260,15 @@ def test_no_refusal_shows_a_token_or_a_password(url: str) -> None:
 def test_a_target_that_no_head_can_hold_is_refused() -> None:
     with pytest.raises(InvalidSettings, match="8192"):
         parse_url("ws://host/" + "x" * 9000)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("ws://Gateway.local/", "ws://gateway.local:80"),
+        ("wss://gateway.local.:18789/a?b=c", "wss://gateway.local:18789"),
+        ("ws://[::1]", "ws://[::1]:80"),
+    ],
+)
+def test_an_origin_names_scheme_host_and_port(url: str, origin: str) -> None:
+    assert parse_url(url)[0].origin == origin

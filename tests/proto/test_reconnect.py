@@ -243,6 +243,8 @@ EXAMPLES: Final[list[tuple[Ending, Action, str]]] = [
         for kind in FaultKind
         if kind not in (FaultKind.CERTIFICATE, FaultKind.DNS, FaultKind.REFUSED)
     ],
+    (opened(EndKind.SIGNER_FAILED), IF_REPEATED, "key cannot sign"),
+    (opened(EndKind.PIN_MISMATCH), STOP, "fingerprint"),
     (opened(EndKind.OPEN_TIMEOUT), RETRY, "does not answer"),
     (opened(EndKind.CHALLENGE_TIMEOUT), RETRY, "does not answer"),
     (opened(EndKind.HELLO_TIMEOUT), RETRY, "does not answer"),
