@@ -8,7 +8,8 @@ Rules kept here:
 * The ending is decided once, at the first cause; after it nothing that arrives matters but the
   end of the stream, which a Close frame of ours waits for (``timeouts.close`` at most).
 
-Phases: OPENING -> CHALLENGE -> HELLO -> ONLINE, each of them -> CLOSING -> CLOSED or -> CLOSED.
+Phases: OPENING -> CHALLENGE -> HELLO [-> STORING] -> ONLINE, each of them -> CLOSING -> CLOSED or
+-> CLOSED. In STORING a new device token is made durable: keepalive runs, events are held back.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ import attrs
 
 from butter_proto import events, frames
 from butter_proto.counters import Counters
+from butter_proto.credentials import Auth
+from butter_proto.device import DeviceToken
+from butter_proto.device_auth import SignedPayload, Signer, SigningFailed, prove
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import (
     Delivery,
@@ -35,10 +39,13 @@ from butter_proto.event_queue import EventQueue
 from butter_proto.handshake import (
     BEFORE_HELLO_MAX,
     connect_params,
+    fault_of_challenge,
     read_challenge,
     read_hello,
     secrets_of_hello,
+    tokens_of_hello,
 )
+from butter_proto.identity import Identity
 from butter_proto.keepalive import Keepalive, KeepaliveTimer
 from butter_proto.link import HostClose, Inbound, Link, Opened, PongReceived, Received, ends_stream
 from butter_proto.machine import Message
@@ -47,6 +54,7 @@ from butter_proto.outbox import BAD_DATA
 from butter_proto.probes import Probes
 from butter_proto.redaction import Redaction
 from butter_proto.requests import PendingRequest, Requests
+from butter_proto.secret import Secret
 from butter_proto.settings import Dialect, Framing, Settings
 from butter_proto.timers import Timers
 from butter_proto.websocket import WebSocketLink
@@ -55,6 +63,8 @@ _T = TypeVar("_T")
 _NORMAL: Final = 1000
 _SHORT: Final = 200
 """Characters of a value, and keys, that are kept of a huge refusal's details."""
+STORING_LIMIT: Final = 5.0
+"""Seconds that Online waits for ``token_stored``."""
 _REFUSAL_BODY_TIME: Final = 1.0
 """Seconds to wait for the body of a refused upgrade."""
 
@@ -65,6 +75,7 @@ class Phase(Enum):
     OPENING = "dial, TLS and upgrade"
     CHALLENGE = "waiting for the challenge"
     HELLO = "waiting for the hello"
+    STORING = "waiting until a new device token is stored"
     ONLINE = "online"
     CLOSING = "over; a Close frame and the end of the stream are under way"
     CLOSED = "over; the transport may be dropped"
@@ -86,25 +97,41 @@ class Surroundings:
     next_id: Callable[[], str]
     queue: EventQueue
     counters: Counters
+    identity: Identity
+    signer: Signer | None
+
+
+@attrs.frozen
+class Attempt:
+    """What one connection has of its own."""
+
+    transport_id: int
+    auth: Auth
+    signed: SignedPayload
+    stored: DeviceToken | None
+    """The device token that is known already."""
+    secrets: tuple[Secret, ...]
+    """All that must not be told."""
+    previous: events.Hello | None
+    """The hello of the connection before it; its secrets are not told either."""
 
 
 class Connection:
     """One connection. Inputs take ``now``, already made monotonic by the owner.
 
-    ``previous`` is the hello of the connection before it; its secrets are not told either.
-
     After each input look at ``ending`` (set once) and ``closed`` (the transport may go), and pull
     the shared queue.
     """
 
-    def __init__(
-        self, around: Surroundings, now: float, previous: events.Hello | None = None
-    ) -> None:
+    def __init__(self, around: Surroundings, attempt: Attempt, now: float) -> None:
+        self.attempt = attempt
         self._settings = around.settings
+        self._endpoint = around.endpoint
+        self._identity = around.identity
+        self._signer = around.signer
         self._next_id = around.next_id
         self._queue = around.queue
         self._counters = around.counters
-        self._previous = previous
         self._timers: Timers[Any] = Timers()
         self._link = _link_for(around)
         self._requests = Requests(
@@ -116,15 +143,17 @@ class Connection:
         self._connect_id = ""
         self._expected_seq: int | None = None
         self._retry_after: tuple[float, float] | None = None
-        self.redaction = Redaction(around.settings.secrets)
-        if previous is not None:
-            self.redaction.add(secrets_of_hello(previous.payload))
+        self.redaction = Redaction(attempt.secrets)
+        if attempt.previous is not None:
+            self.redaction.add(secrets_of_hello(attempt.previous.payload))
         self.phase = Phase.OPENING
         self.ending: Ending | None = None
         """Why it is over, as it may be told."""
         self.cause: Ending | None = None
         """The same unredacted, for `reconnect.decide` alone: a secret may be part of a code."""
         self.hello: events.Hello | None = None
+        self.issued: DeviceToken | None = None
+        """The device token that came with the hello, where it is a new one."""
         self.online_since: float | None = None
         self._timers.set(_Timer.PHASE, now + self._settings.timeouts.open)
 
@@ -185,6 +214,8 @@ class Connection:
                     outcome = self._requests.on_timer(timer, now)
                     if outcome is not None:
                         self._queue.put(outcome)
+                case _Timer.PHASE if self.phase is Phase.STORING:
+                    self._go_online(events.DeviceTokenNotStored(True))
                 case _Timer.PHASE:
                     self._end(Ending(_TOO_LATE[self.phase]))
                 case _Timer.REFUSAL_BODY:
@@ -212,6 +243,12 @@ class Connection:
         """Take a request back; None where it is not pending."""
         self._now = now
         return self._requests.cancel(request_id, now)
+
+    def token_stored(self, now: float, *, ok: bool) -> None:
+        """Take note that the new device token is durable, or cannot be; Online follows."""
+        self._now = now
+        if self.phase is Phase.STORING:
+            self._go_online(*(() if ok else (events.DeviceTokenNotStored(False),)))
 
     def probe(self, now: float) -> None:
         """Ask the gateway at once whether it is there; before ONLINE the phase limits do."""
@@ -278,13 +315,13 @@ class Connection:
             self._end(Ending(EndKind.PROTOCOL_VIOLATION, str(error)))
             return
         match frame:
-            case frames.EventFrame() if self.phase is Phase.ONLINE:
+            case frames.EventFrame() if self.phase in _GREETED:
                 self._on_event(frame, message.size)
             case frames.EventFrame(name=frames.EVENT_CHALLENGE) if self.phase is Phase.CHALLENGE:
                 self._on_challenge(frame.payload)
             case frames.Response(id=self._connect_id) if self.phase is Phase.HELLO:
                 self._on_connect_answer(frame, message.size)
-            case frames.Response() if self.phase is Phase.ONLINE:
+            case frames.Response() if self.phase in _GREETED:
                 self._on_response(frame, message.size)
             case frames.Pong():
                 pass
@@ -293,11 +330,24 @@ class Connection:
 
     def _on_challenge(self, payload: object) -> None:
         challenge = read_challenge(payload)
-        if challenge.nonce is None and self._settings.dialect is Dialect.GATEWAY_V4:
-            self._end(Ending(EndKind.CHALLENGE_INVALID, "it has no nonce"))
+        fault = fault_of_challenge(
+            challenge, self._settings.dialect, signed=self._signer is not None
+        )
+        if fault is not None:
+            self._end(Ending(EndKind.CHALLENGE_INVALID, fault))
             return
+        params = connect_params(self._settings.dialect, self._identity, self.attempt.auth)
+        if self._signer is not None:
+            assert challenge.nonce is not None
+            assert challenge.ts is not None
+            try:
+                params["device"] = prove(
+                    self._signer, self.attempt.signed, params, challenge.nonce, challenge.ts
+                )
+            except SigningFailed as error:
+                self._end(Ending(EndKind.SIGNER_FAILED, str(error)))
+                return
         self._connect_id = self._next_id()
-        params = connect_params(self._settings)
         request = frames.encode_request(self._connect_id, frames.METHOD_CONNECT, params)
         self._link.outbox.text(request)
         self._enter(Phase.HELLO, self._settings.timeouts.hello)
@@ -316,25 +366,55 @@ class Connection:
             return
         self.hello = hello
         self.redaction.add(secrets_of_hello(hello.payload))
-        self._go_online(hello)
-
-    def _go_online(self, hello: events.Hello) -> None:
-        self._timers.stop(_Timer.PHASE)
-        self.phase = Phase.ONLINE
-        self.online_since = self._now
         self._probes = self._start_keepalive(hello.policy.tick_interval)
         if self._settings.dialect is Dialect.GATEWAY_V4:
             self._expected_seq = 1  # seq starts at 1 on each connection (wire.md 3)
-        before = self._previous.boot_id if self._previous is not None else None
+        tokens = self._new_tokens(hello) if self._signer is not None else {}
+        if tokens:
+            self.issued = tokens.get(self._identity.role)
+            told = events.DeviceTokenIssued(self.attempt.transport_id, tuple(tokens.items()))
+            self._queue.put_notice(told)
+            self._queue.hold()
+            self._enter(Phase.STORING, STORING_LIMIT)
+        else:
+            self._go_online()
+
+    def _new_tokens(self, hello: events.Hello) -> dict[str, DeviceToken]:
+        """Return the device tokens to be stored, by role: those that are not known yet."""
+        role, stored = self._identity.role, self.attempt.stored
+        tokens = tokens_of_hello(hello.payload, role)
+        own = tokens.get(role)
+        if not self._endpoint.is_private:
+            tokens = {role: own} if own is not None else {}
+        if own is not None and stored is not None and own.token == stored.token:
+            # the hello tells what this connection may; the token may do all that it ever could
+            both = tuple(dict.fromkeys((*stored.scopes, *own.scopes)))
+            if both == stored.scopes:
+                del tokens[role]
+            else:
+                tokens[role] = attrs.evolve(own, scopes=both)
+        return tokens
+
+    def _go_online(self, *notices: events.Notice) -> None:
+        """Let Online be told, then ``notices``, then what was held back until now."""
+        hello, previous = self.hello, self.attempt.previous
+        assert hello is not None
+        self._timers.stop(_Timer.PHASE)
+        self.phase = Phase.ONLINE
+        self.online_since = self._now
+        before = previous.boot_id if previous is not None else None
         known = before is not None and hello.boot_id is not None
-        resync, boot_changed = self._previous is not None, known and hello.boot_id != before
+        resync, boot_changed = previous is not None, known and hello.boot_id != before
         self._counters.online += 1
         self._counters.reconnects += resync
         told = self.redaction.hello(hello)
         self._queue.put(events.Online(told, resync, boot_changed))
-        requested = self._settings.identity.scopes
+        requested = self._identity.scopes
         if hello.scopes is not None and not set(requested) <= set(hello.scopes):
             self._queue.put_notice(events.ScopesReduced(requested, told.scopes or ()))
+        for notice in notices:
+            self._queue.put_notice(notice)
+        self._queue.release()
 
     def _start_keepalive(self, tick_interval: float) -> Probes:
         settings, counters = self._settings, self._counters
@@ -393,6 +473,8 @@ class Connection:
         if online:
             self._counters.disconnects += ending.kind is not EndKind.STOPPED
             self._queue.put(events.Offline(self.ending))
+        elif self.phase is Phase.STORING:
+            self._queue.drop_held()
         self._timers.stop_all()
         if self._link.outbox.closed:
             self.phase = Phase.CLOSING
@@ -432,6 +514,7 @@ def _abridged(details: object) -> dict[str, Any] | None:
     return dict(islice(short, _SHORT))
 
 
+_GREETED: Final = (Phase.STORING, Phase.ONLINE)
 _TOO_LATE: Final = {
     Phase.OPENING: EndKind.OPEN_TIMEOUT,
     Phase.CHALLENGE: EndKind.CHALLENGE_TIMEOUT,

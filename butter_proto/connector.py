@@ -20,13 +20,23 @@ from typing import Any, Final
 import attrs
 
 from butter_proto import events, frames
-from butter_proto.connection import Connection, Phase, Surroundings
+from butter_proto.connection import Attempt, Connection, Phase, Surroundings
 from butter_proto.counters import Counters
-from butter_proto.endpoint import Endpoint, parse_url
+from butter_proto.credentials import (
+    DEVICE_TOKEN_MISMATCH,
+    Auth,
+    Credentials,
+    Keyring,
+    Source,
+)
+from butter_proto.device import DeviceToken
+from butter_proto.device_auth import SignedPayload, Signer, public_key_of
+from butter_proto.endpoint import Endpoint, Reach, parse_url
 from butter_proto.errors import (
     Delivery,
     Ending,
     InvalidParams,
+    InvalidSettings,
     LocalProtocolError,
     NotOnline,
     PendingFull,
@@ -46,7 +56,7 @@ from butter_proto.machine import (
 )
 from butter_proto.reconnect import Action
 from butter_proto.requests import PendingRequest
-from butter_proto.settings import DEFAULT, MONTH, Default, Framing, Settings
+from butter_proto.settings import DEFAULT, MONTH, Default, Dialect, Framing, Settings
 from butter_proto.supervisor import Supervisor, pairing_of
 from butter_proto.timers import TICK, Clock
 
@@ -90,6 +100,8 @@ class Connector:
     ``url`` is a ws:// or wss:// URL (a ``?token=`` moves into the connect request) or an
     `Endpoint`. ``random`` returns floats in 0..1 for the jitter, ``entropy`` that many random
     bytes for nonces and masks (os.urandom). The id factories must never repeat a value.
+    ``signer`` makes it a device, ``device_token`` is the one that is kept for it (device.py): each
+    new one is told as `DeviceTokenIssued` and must be answered by ``token_stored``.
 
     Raises `InvalidSettings` for a URL that cannot work. Call ``start`` first.
     """
@@ -103,6 +115,8 @@ class Connector:
         entropy: Callable[[int], bytes],
         next_transport_id: Callable[[], int] | None = None,
         next_request_id: Callable[[], str] | None = None,
+        signer: Signer | None = None,
+        device_token: DeviceToken | None = None,
     ) -> None:
         settings = settings or Settings()
         if isinstance(url, str):
@@ -111,15 +125,34 @@ class Connector:
                 settings = attrs.evolve(settings, token=token)
         else:
             self._endpoint = url
-        check_connect_size(settings)
+        if signer is not None:
+            public_key_of(signer)
+            if settings.dialect is Dialect.OPENBUTTER_V1:
+                raise InvalidSettings("the original dialect knows no devices")
         self._settings = settings
+        self._identity = settings.identity_for(device=signer is not None)
+        self._keyring = Keyring(
+            settings.credentials,
+            device_token,
+            device=signer is not None,
+            trusted=self._endpoint.reach is Reach.LOOPBACK,
+        )
+        self._check_connect_size(settings.credentials)
+        self._signed = SignedPayload.V3
         self._supervisor = Supervisor(settings.reconnect, random)
         self._next_transport_id = next_transport_id or count(1).__next__
         self._counters = Counters()
         self._queue = EventQueue(settings.limits, self._counters)
         self._ids = _RequestIds(next_request_id or map(str, count(1)).__next__)
         self._around = Surroundings(
-            settings, self._endpoint, entropy, self._ids.take, self._queue, self._counters
+            settings,
+            self._endpoint,
+            entropy,
+            self._ids.take,
+            self._queue,
+            self._counters,
+            self._identity,
+            signer,
         )
         self._clock = Clock()
         self._handled = -math.inf
@@ -166,10 +199,14 @@ class Connector:
 
     # --- the application's inputs -----------------------------------------------------------
 
-    def start(self, now: float) -> None:
-        """Begin the first attempt. Raises `LocalProtocolError` when called twice."""
+    def start(self, now: float, signed: SignedPayload = SignedPayload.V3) -> None:
+        """Begin the first attempt. Raises `LocalProtocolError` when called twice.
+
+        ``signed`` is what a device signs in this attempt, and in no other.
+        """
         if self.state is not State.IDLE or self._stopping:
             raise LocalProtocolError("start or stop was called before")
+        self._signed = signed
         self._attempt(self._clock.advance(now))
 
     def stop(self, now: float, *, abort: bool = False) -> None:
@@ -250,17 +287,42 @@ class Connector:
         if self._current is not None:
             self._current.probe(now)
 
-    def reconnect_now(self, now: float) -> None:
+    def token_stored(self, transport_id: int, ok: bool, now: float) -> None:  # noqa: FBT001
+        """Answer `DeviceTokenIssued`: the tokens are durable, or (``ok`` False) cannot be.
+
+        Online follows at once; without this it follows after 5 s. Pull events.
+        """
+        now = self._clock.advance(now)
+        connection = self._connections.get(transport_id)
+        if connection is not None:
+            connection.token_stored(now, ok=ok)
+            self._settle(transport_id, connection)
+
+    def use_credentials(self, credentials: Credentials, now: float) -> None:
+        """Connect with these from the next attempt on, and leave BLOCKED for it.
+
+        A connection that is open stays. Raises `InvalidSettings` where they do not fit into a
+        connect request; then nothing was changed. Pull everything.
+        """
+        self._check_connect_size(credentials)
+        self._keyring.replace(credentials)
+        if self.state is State.BLOCKED:
+            self.reconnect_now(now)
+
+    def reconnect_now(self, now: float, signed: SignedPayload = SignedPayload.V3) -> None:
         """End a backoff, or leave BLOCKED; never sooner than a rate limit allows.
 
-        While an attempt is under way, or online, it does nothing.
+        While an attempt is under way, or online, it does nothing. ``signed`` is what a device signs
+        in the attempt that this begins, and in no other. Pull everything.
         """
         now = self._clock.advance(now)
         state = self.state
         if self._stopping or state not in (State.WAITING, State.BLOCKED):
             return
+        self._signed = signed
         if state is State.BLOCKED:
             self._supervisor.start_over()
+            self._keyring.forgive()
         self._retry_at = self._supervisor.earliest(now)
         if self._retry_at <= now:
             self._attempt(now)
@@ -381,7 +443,16 @@ class Connector:
         self._retry_at = None
         self._counters.attempts += 1
         transport_id = self._next_transport_id()
-        self._current = self._connections[transport_id] = Connection(self._around, now, self._hello)
+        attempt = Attempt(
+            transport_id,
+            self._keyring.choose(self._identity.scopes),
+            self._signed,
+            self._keyring.stored,
+            self._keyring.secrets,
+            self._hello,
+        )
+        self._signed = SignedPayload.V3
+        self._current = self._connections[transport_id] = Connection(self._around, attempt, now)
         endpoint = self._endpoint
         self._commands.append(
             OpenTransport(
@@ -400,6 +471,8 @@ class Connector:
     def _settle(self, transport_id: int, connection: Connection) -> None:
         """Draw the consequences of what an input did to a connection."""
         if connection is self._current:
+            if connection.issued is not None and connection.issued != self._keyring.stored:
+                self._keyring.issued(connection.issued)
             online = connection.online_since is not None
             if online and connection.hello is not self._hello:
                 self._supervisor.on_online()
@@ -414,7 +487,10 @@ class Connector:
         now = self._clock.now
         self._current = None
         self._last_ending = ending
-        decision = self._supervisor.on_ending(cause, now, connection.online_since, told=ending)
+        can_repair = self._on_refusal(connection, ending, cause)
+        decision = self._supervisor.on_ending(
+            cause, now, connection.online_since, told=ending, can_repair=can_repair
+        )
         if self._stopping:
             return
         if self._supervisor.is_new_pairing(cause):
@@ -425,6 +501,22 @@ class Connector:
             self._retry_at = now + decision.delay
             attempt = self._supervisor.next_attempt
             self._queue.put(events.Retrying(ending, attempt, decision.delay))
+
+    def _on_refusal(self, connection: Connection, ending: Ending, cause: Ending) -> bool:
+        """Tell of a device token that is dead; say whether another credential may be tried."""
+        if cause.error is None:
+            return False
+        auth, code = connection.attempt.auth, cause.error.detail_code
+        if code == DEVICE_TOKEN_MISMATCH and auth.source is Source.DEVICE:
+            token = auth.fields["deviceToken"]
+            notice = events.DeviceTokenRejected(self._identity.role, token, ending)
+            self._queue.put_notice(notice)
+        return self._keyring.refused(auth, code)
+
+    def _check_connect_size(self, credentials: Credentials) -> None:
+        every = {str(place): secret for place, secret in enumerate(credentials.secrets)}
+        auth = Auth(Source.SHARED, every, self._identity.scopes)
+        check_connect_size(self._settings.dialect, self._identity, auth)
 
     def _finish(self) -> None:
         if self._stopping and not self._connections and not self._finished:

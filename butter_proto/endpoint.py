@@ -77,6 +77,11 @@ class Endpoint:
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
+    def is_private(self) -> bool:
+        """Whether nobody on the way can read along: TLS, or never leaving this machine."""
+        return self.tls or self.reach is Reach.LOOPBACK
+
+    @property
     def reach(self) -> Reach:
         """Loopback, private or public, judged by the host's text alone (no name is resolved)."""
         host = self.host.lower().rstrip(".")

@@ -7,6 +7,8 @@ Rules kept here:
   begins; what is then dropped is told in its place as one ``EventsMissed(OVERFLOW, count)``.
   Measurements (`RoundTrip`, `ClockLate`) are counted with them and dropped silently.
 * State changes are counted, so that the connector can hold its next attempt back.
+* What a connection brings before its Online can be held: it counts like the rest, and comes after
+  Online or not at all.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class EventQueue:
         "_bytes",
         "_counters",
         "_droppable",
+        "_into",
         "_limits",
         "_overflow",
         "_queue",
@@ -52,6 +55,7 @@ class EventQueue:
         self._limits = limits
         self._counters = counters
         self._queue: deque[events.Event | _Overflow] = deque()
+        self._into = self._queue
         self._droppable = 0
         self._bytes = 0
         self._room = True
@@ -87,6 +91,8 @@ class EventQueue:
             if not self._room:
                 return
             self._droppable += 1
+            self._into.append(notice)
+            return
         self._queue.append(notice)
 
     def put_gateway_event(self, event: events.GatewayEvent, missed_before: int) -> None:
@@ -95,17 +101,42 @@ class EventQueue:
             self._drop(missed_before)
             return
         if missed_before:
-            self._queue.append(events.EventsMissed(events.MissReason.GAP, missed_before))
+            self._into.append(events.EventsMissed(events.MissReason.GAP, missed_before))
         self._overflow = None
         self._droppable += 1
         self._bytes += event.size
-        self._queue.append(event)
+        self._into.append(event)
+
+    def hold(self) -> None:
+        """Keep gateway events and measurements back from now on."""
+        self._into = deque()
+        self._overflow = None
+
+    def release(self) -> None:
+        """Queue what was held, behind everything else; where nothing is held it does nothing."""
+        held, self._into = self._into, self._queue
+        if held is not self._queue:
+            self._queue += held
+
+    def drop_held(self) -> None:
+        """Forget what was held: its connection never came to Online."""
+        held, self._into = self._into, self._queue
+        if held is not self._queue:
+            for event in held:
+                self._took(event)
 
     def next(self) -> events.Event | None:
         """Take the oldest event, or None."""
         if not self._queue:
             return None
         event = self._queue.popleft()
+        self._took(event)
+        if isinstance(event, _Overflow):
+            return events.EventsMissed(events.MissReason.OVERFLOW, event.count)
+        return event
+
+    def _took(self, event: events.Event | _Overflow) -> None:
+        """Count out what leaves the queue."""
         kind = type(event)
         if isinstance(event, events.GatewayEvent):
             self._droppable -= 1
@@ -113,18 +144,16 @@ class EventQueue:
         elif isinstance(event, _Overflow):
             if event is self._overflow:
                 self._overflow = None
-            return events.EventsMissed(events.MissReason.OVERFLOW, event.count)
         elif kind in _OUTCOMES:
             self.pending -= 1
         elif kind in _STATE_EVENTS:
             self.state_changes -= 1
         elif kind in _MEASUREMENTS:
             self._droppable -= 1
-        return event
 
     def _drop(self, missed_before: int) -> None:
         if self._overflow is None:
             self._overflow = _Overflow()
-            self._queue.append(self._overflow)
+            self._into.append(self._overflow)
         self._overflow.count += missed_before + 1
         self._counters.dropped_events += 1

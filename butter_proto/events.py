@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import attrs
 
+from butter_proto.device import DeviceToken
 from butter_proto.errors import Delivery, Ending, GatewayError
 from butter_proto.secret import Secret
 
@@ -231,17 +232,30 @@ class PairingRequired:
 
 @attrs.frozen
 class DeviceTokenIssued:
-    """A new device token: store it, then call ``token_stored``; Online waits for that."""
+    """New device tokens: store them, then call ``token_stored``; Online waits for that."""
 
-    token: Secret
-    role: str | None
-    scopes: tuple[str, ...]
+    transport_id: int
+    tokens: tuple[tuple[str, DeviceToken], ...]
+    """Each with its role. The first is for the role that connected; more come with the first
+    connect of a setup code, and only over a transport that nobody else can read."""
+
+
+@attrs.frozen
+class DeviceTokenNotStored:
+    """A new device token may be lost when the program ends: storing it failed, or took too long.
+
+    Online follows all the same. The next connect with a shared token brings the token again.
+    """
+
+    timed_out: bool
 
 
 @attrs.frozen
 class DeviceTokenRejected:
-    """The stored device token is no longer valid: forget it (never the identity)."""
+    """A stored device token is no longer valid: forget it (never the identity)."""
 
+    role: str
+    token: Secret
     ending: Ending
 
 
@@ -263,6 +277,7 @@ Notice = (
     ScopesReduced
     | PairingRequired
     | DeviceTokenIssued
+    | DeviceTokenNotStored
     | DeviceTokenRejected
     | ClockLate
     | RoundTrip

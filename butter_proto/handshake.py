@@ -16,10 +16,15 @@ from typing import Any, Final
 
 import attrs
 
+from butter_proto.credentials import Auth
+from butter_proto.device import DeviceToken
+from butter_proto.device_auth import can_be_signed
 from butter_proto.errors import InvalidSettings
 from butter_proto.events import Hello, Policy
 from butter_proto.frames import METHOD_CONNECT, encode_request, text_or_none, whole_number
-from butter_proto.settings import MIB, Dialect, Settings
+from butter_proto.identity import ROLES, Identity
+from butter_proto.secret import Secret, is_text
+from butter_proto.settings import MIB, Dialect
 
 BEFORE_HELLO_MAX: Final = 64 * 1024
 """The gateway's limit on a message before hello (wire.md 1), in bytes."""
@@ -30,6 +35,7 @@ DEFAULT_TICK_INTERVAL: Final = 30.0
 _ID_ROOM: Final = 1024
 _MOST_SECRETS: Final = 32
 _LONGEST_SECRET: Final = 4096
+_MOST_SCOPES: Final = 64
 _BELIEVABLE_TICKS: Final = (1000, 600_000)
 
 
@@ -61,10 +67,26 @@ def read_challenge(payload: object) -> Challenge:
     return Challenge(text_or_none(fields.get("nonce")), whole_number(fields.get("ts")))
 
 
-def connect_params(settings: Settings) -> dict[str, Any]:
-    """Make the params of the connect request. They hold the token: never show them."""
-    identity = settings.identity
-    data = _DIALECTS[settings.dialect]
+def fault_of_challenge(challenge: Challenge, dialect: Dialect, *, signed: bool) -> str | None:
+    """Say what is wrong with a challenge; None: it can be answered.
+
+    A device signs nonce and ts, so neither may be missing or odd then. The original has none.
+    """
+    if challenge.nonce is None and (signed or dialect is Dialect.GATEWAY_V4):
+        return "it has no nonce"
+    if signed and challenge.ts is None:
+        return "its ts is no time"
+    if signed and not can_be_signed(challenge.nonce or ""):
+        return "its nonce cannot be signed"
+    return None
+
+
+def connect_params(dialect: Dialect, identity: Identity, auth: Auth) -> dict[str, Any]:
+    """Make the params of the connect request. They hold secrets: never show them.
+
+    A device signs what stands in them (device_auth.py) and is added by the caller.
+    """
+    data = _DIALECTS[dialect]
     low, high = data.protocols.get(identity.role, _ORIGINAL_PROTOCOLS)
     client = {
         "id": identity.id,
@@ -82,22 +104,18 @@ def connect_params(settings: Settings) -> dict[str, Any]:
         client.update({key: value for key, value in optional.items() if value is not None})
     if identity.caps:
         params["caps"] = list(identity.caps)
-    params |= {"role": identity.role, "scopes": list(identity.scopes), "auth": _auth(settings)}
+    proof = {name: secret.reveal() for name, secret in auth.fields.items()}
+    params |= {"role": identity.role, "scopes": list(auth.scopes), "auth": proof}
     return params
 
 
-def check_connect_size(settings: Settings) -> None:
-    """Raise `InvalidSettings` for an identity too large for a message before hello."""
-    size = len(encode_request("", METHOD_CONNECT, connect_params(settings)))
+def check_connect_size(dialect: Dialect, identity: Identity, auth: Auth) -> None:
+    """Raise `InvalidSettings` for what is too large for a message before hello."""
+    size = len(encode_request("", METHOD_CONNECT, connect_params(dialect, identity, auth)))
     if size + _ID_ROOM > BEFORE_HELLO_MAX:
         raise InvalidSettings(
             f"the connect request has {size} bytes; the gateway takes {BEFORE_HELLO_MAX}"
         )
-
-
-def _auth(settings: Settings) -> dict[str, str]:
-    secrets = {"token": settings.token, "password": settings.password}
-    return {key: secret.reveal() for key, secret in secrets.items() if secret is not None}
 
 
 def read_hello(payload: object, dialect: Dialect) -> Hello | None:
@@ -139,10 +157,12 @@ def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _names(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        return ()
-    return tuple(name for name in value if isinstance(name, str))
+    return tuple(name for name in _list(value) if isinstance(name, str))
 
 
 def secrets_of_hello(payload: object) -> list[str]:
@@ -153,6 +173,25 @@ def secrets_of_hello(payload: object) -> list[str]:
     fields = _object(payload)
     auth = _object(fields.get("auth"))
     urls = _object(fields.get("pluginSurfaceUrls"))
-    found = [auth.get("deviceToken"), auth.get("recoveryScope"), *urls.values()]
-    texts = (text for text in found if isinstance(text, str) and 0 < len(text) <= _LONGEST_SECRET)
-    return list(islice(texts, _MOST_SECRETS))
+    more = (_object(entry).get("deviceToken") for entry in _list(auth.get("deviceTokens")))
+    found = [auth.get("deviceToken"), auth.get("recoveryScope"), *more, *urls.values()]
+    return list(islice(filter(_is_secret, found), _MOST_SECRETS))
+
+
+def tokens_of_hello(payload: object, role: str) -> dict[str, DeviceToken]:
+    """Return the device tokens in a hello by their roles; ``role`` is the one that connected.
+
+    Others than its own come once, with the first connect of a setup code.
+    """
+    auth = _object(_object(payload).get("auth"))
+    found: dict[str, DeviceToken] = {}
+    for entry in [{**auth, "role": role}, *map(_object, _list(auth.get("deviceTokens")))]:
+        token = entry.get("deviceToken")
+        if isinstance(token, str) and _is_secret(token) and entry.get("role") in (role, *ROLES):
+            scopes = _names(entry.get("scopes"))[:_MOST_SCOPES]
+            found.setdefault(entry["role"], DeviceToken(Secret(token), scopes))
+    return found
+
+
+def _is_secret(value: Any) -> bool:
+    return is_text(value) and len(value) <= _LONGEST_SECRET

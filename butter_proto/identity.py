@@ -66,6 +66,8 @@ class Identity:
 
 BACKEND: Final = Identity("gateway-client", "backend")
 """Without a device: keeps its scopes on loopback (wire.md 2)."""
+CLI: Final = Identity("cli", "cli")
+"""With a device: `BACKEND` never gets a device token (wire.md 4)."""
 OPENBUTTER_NODE: Final = Identity(
     "openbutter", "standalone", "0.1.0", "node", "client", ("gateway:rpc",), ("rpc",)
 )

@@ -38,7 +38,7 @@ class Action(Enum):
     WAIT = "wait"
     """A slow poll: somebody must approve the device first."""
     REPAIR = "repair"
-    """One quick attempt with the stored device token."""
+    """One quick attempt with another credential."""
     STOP = "stop"
     """No attempt without the application's word."""
     STOP_IF_REPEATED = "stop at the third equal answer in a row"
@@ -56,7 +56,7 @@ class Attempts:
     certificate_seen_good: bool = False
     """Whether TLS to this endpoint ever succeeded."""
     can_repair: bool = False
-    """Whether a stored device token may be tried (on a trusted endpoint, and not yet tried)."""
+    """Whether another credential may be tried that was not refused yet (credentials.py)."""
     tried: int = attrs.field(default=attrs.Factory(lambda self: self.failures, takes_self=True))
     """Attempts since then that did not lead to a stable time online: what ``max_attempts`` counts.
     The end of a stable time online is no failed attempt."""
@@ -154,6 +154,16 @@ _STOPS: Final = {
     "DEVICE_AUTH_DEVICE_ID_MISMATCH": "The device id does not belong to its public key.",
     "CONTROL_UI_BUILD_MISMATCH": "The gateway runs another build of the control UI.",
 }
+_APPROVE: Final = "approve it on the gateway: openclaw devices approve {requestId}"
+_UPGRADES: Final = {
+    "scope-upgrade": "The device asks for more scopes than it was approved for; ask for the "
+    f"approved ones, or {_APPROVE}",
+    "role-upgrade": "The device asks for a role that it was not approved for, or that was "
+    f"revoked; {_APPROVE}",
+    "metadata-upgrade": "The device's platform or family has changed since it was approved; "
+    f"{_APPROVE}",
+}
+"""What a device that is known waits for (wire.md 4)."""
 _LIMITED_ADVICE: Final = "Too many failed attempts; the gateway refuses even the right token."
 _SCHEMA_ADVICE: Final = (
     "The gateway does not know this connect request. Use the dialect gateway-v4, which sends "
@@ -161,9 +171,22 @@ _SCHEMA_ADVICE: Final = (
     "(all it allows: butter_proto.CLIENT_IDS, CLIENT_MODES, ROLES)."
 )
 
+CREDENTIAL_REFUSALS: Final = frozenset(
+    {
+        "AUTH_TOKEN_MISMATCH",
+        "AUTH_TOKEN_MISSING",
+        "AUTH_PASSWORD_MISMATCH",
+        "AUTH_PASSWORD_MISSING",
+        "AUTH_DEVICE_TOKEN_MISMATCH",
+        "AUTH_BOOTSTRAP_TOKEN_INVALID",
+    }
+)
+"""The refusals that another credential may repair."""
+
 ROWS: Final[tuple[Row, ...]] = (
     Row(*_kind(EndKind.STOPPED), Action.STOP, "Stopped by the application."),
     Row(*_detail("AUTH_RATE_LIMITED"), Action.RETRY, _LIMITED_ADVICE, hint_binds=True),
+    *(Row(*_detail(reason), Action.WAIT, advice) for reason, advice in _UPGRADES.items()),
     Row(
         *_detail(PAIRING_REQUIRED),
         Action.WAIT,
@@ -308,7 +331,7 @@ def _may_still_try(ending: Ending, attempts: Attempts) -> bool:
     if ending.fault is not None:
         return attempts.certificate_seen_good
     error = ending.error
-    return attempts.can_repair and error is not None and error.detail_code == "AUTH_TOKEN_MISMATCH"
+    return attempts.can_repair and error is not None and error.detail_code in CREDENTIAL_REFUSALS
 
 
 def _backoff(

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 import attrs
 
+from butter_proto.credentials import Credentials
 from butter_proto.errors import InvalidSettings
 from butter_proto.identity import (
     BACKEND,
+    CLI,
     CLIENT_IDS,
     CLIENT_MODES,
     OPENBUTTER_NODE,
@@ -50,11 +52,13 @@ def _number(
     return check
 
 
-def _instance(kind: type) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+def _instance(
+    kind: type, *, optional: bool = False
+) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     """Make an attrs validator that raises our own error."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) and not (optional and value is None):
             raise InvalidSettings(f"{attribute.name} must be a {kind.__name__}: {value!r}")
 
     return check
@@ -203,18 +207,18 @@ class Settings:
     """Who speaks WebSocket: the machine, or a host that owns one."""
     dialect: Dialect = attrs.field(default=Dialect.GATEWAY_V4, validator=_instance(Dialect))
     """Which connect request is sent; today's gateway refuses the original one (wire.md 10)."""
-    identity: Identity = attrs.field(
-        default=attrs.Factory(
-            lambda self: BACKEND if self.dialect is Dialect.GATEWAY_V4 else OPENBUTTER_NODE,
-            takes_self=True,
-        ),
-        validator=_instance(Identity),
+    identity: Identity | None = attrs.field(
+        default=None, validator=_instance(Identity, optional=True)
     )
-    """Who connects; the default keeps its scopes on loopback without a device (wire.md 2)."""
+    """Who connects. None: `BACKEND`, which keeps its scopes on loopback without a device; `CLI`
+    where a device signs, for `BACKEND` never gets a device token (wire.md 2 and 4); the original's
+    own in its dialect."""
     token: Secret | None = attrs.field(default=None, converter=to_secret)
     """The gateway's shared token; goes before one in the URL."""
     password: Secret | None = attrs.field(default=None, converter=to_secret)
     """The gateway's shared password, for its password mode (wire.md 5)."""
+    bootstrap_token: Secret | None = attrs.field(default=None, converter=to_secret)
+    """A setup code's token, which pairs a device once; used where there is no other credential."""
     json_rpc: bool = attrs.field(default=False, validator=_instance(bool))
     """Requests as JSON-RPC 2.0; connect keeps the ``req`` form."""
     timeouts: Timeouts = attrs.field(factory=Timeouts, validator=_instance(Timeouts))
@@ -231,12 +235,13 @@ class Settings:
     """The bounds of the buffers."""
 
     def __attrs_post_init__(self) -> None:
-        if self.dialect is Dialect.OPENBUTTER_V1:
+        identity = self.identity
+        if self.dialect is Dialect.OPENBUTTER_V1 or identity is None:
             return
         for name, value, allowed in (
-            ("client.id", self.identity.id, CLIENT_IDS),
-            ("client.mode", self.identity.mode, CLIENT_MODES),
-            ("role", self.identity.role, ROLES),
+            ("client.id", identity.id, CLIENT_IDS),
+            ("client.mode", identity.mode, CLIENT_MODES),
+            ("role", identity.role, ROLES),
         ):
             if value not in allowed:
                 raise InvalidSettings(
@@ -244,9 +249,22 @@ class Settings:
                 )
 
     @property
+    def credentials(self) -> Credentials:
+        """What there is to connect with at first."""
+        return Credentials(self.token, self.password, self.bootstrap_token)
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets that must not appear in anything told."""
-        return tuple(secret for secret in (self.token, self.password) if secret is not None)
+        return self.credentials.secrets
+
+    def identity_for(self, *, device: bool) -> Identity:
+        """Return who connects, with or without a device that signs."""
+        if self.identity is not None:
+            return self.identity
+        if self.dialect is Dialect.OPENBUTTER_V1:
+            return OPENBUTTER_NODE
+        return CLI if device else BACKEND
 
 
 def adapter_settings(settings: Settings | None, token: str | Secret | None) -> Settings:

@@ -17,7 +17,7 @@ from typing import Final
 from butter_proto.errors import Ending
 from butter_proto.events import PairingRequired
 from butter_proto.frames import text_or_none
-from butter_proto.reconnect import PAIRING_REQUIRED, Attempts, Decision, decide
+from butter_proto.reconnect import PAIRING_REQUIRED, Action, Attempts, Decision, decide
 from butter_proto.settings import ReconnectSettings
 
 _NO_PAIRING: Final = ""
@@ -34,6 +34,7 @@ class Supervisor:
         "_floor",
         "_last",
         "_pairing_request",
+        "_polls",
         "_random",
         "_settings",
         "_tried",
@@ -44,6 +45,7 @@ class Supervisor:
         self._random = random
         self._failures = 0
         self._tried = 0
+        self._polls = 0
         self._equal = 0
         self._floor = -math.inf
         self._certificate_seen_good = False
@@ -53,7 +55,7 @@ class Supervisor:
     @property
     def next_attempt(self) -> int:
         """The number of the next attempt, from 1 since the last stable time online."""
-        return self._tried + 1
+        return self._tried + self._polls + 1
 
     def earliest(self, now: float) -> float:
         """Return when an attempt may begin that the application asks for at ``now``."""
@@ -61,7 +63,7 @@ class Supervisor:
 
     def start_over(self) -> None:
         """Forget the failures: the application says that something has changed."""
-        self._failures = self._tried = self._equal = 0
+        self._failures = self._tried = self._polls = self._equal = 0
 
     def on_certificate_accepted(self) -> None:
         """Take note that TLS succeeded: a later certificate fault may pass."""
@@ -79,10 +81,14 @@ class Supervisor:
         online_since: float | None,
         *,
         told: Ending | None = None,
+        can_repair: bool = False,
     ) -> Decision:
-        """Count an ending and decide what follows; the advice has its words from ``told``."""
+        """Count an ending and decide what follows; the advice has its words from ``told``.
+
+        ``can_repair`` says whether another credential may be tried.
+        """
         if online_since is not None and now - online_since >= self._settings.stable_after:
-            self._failures = self._tried = 0
+            self._failures = self._tried = self._polls = 0
         else:
             self._tried += 1
         self._failures += 1
@@ -90,9 +96,16 @@ class Supervisor:
         self._equal = self._equal + 1 if repeated else 1
         self._last = ending
         attempts = Attempts(
-            self._failures, self._equal, self._certificate_seen_good, tried=self._tried
+            self._failures,
+            self._equal,
+            self._certificate_seen_good,
+            can_repair,
+            tried=self._tried,
         )
         decision = decide(ending, attempts, self._settings, self._random, told=told)
+        if decision.action is Action.WAIT:  # an answer as good as any: nothing has failed
+            self._polls += self._tried
+            self._failures = self._tried = 0
         self._floor = now + decision.floor
         return decision
 

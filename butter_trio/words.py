@@ -65,7 +65,12 @@ def notable(notice: events.Notice) -> str | None:
                 f"this program was held up for {notice.seconds:.1f} s (suspend, or a busy "
                 "machine): what was measured then says nothing about the gateway"
             )
-        case events.RoundTrip() | events.DeviceTokenIssued() | events.DeviceTokenRejected():
+        case events.DeviceTokenNotStored():
+            why = "that took too long" if notice.timed_out else "that failed"
+            return f"the device's new token was not stored ({why}): it may be lost at the end"
+        case events.DeviceTokenRejected():
+            return "the stored device token is no longer valid and was forgotten"
+        case events.RoundTrip() | events.DeviceTokenIssued():
             return None
         case _:
             assert_never(notice)

@@ -24,6 +24,7 @@ import attrs
 
 from butter_proto import (
     connection,
+    credentials,
     emitter,
     errors,
     events,
@@ -220,13 +221,22 @@ def settings_of(dialect: settings.Dialect) -> settings.Settings:
     """Make the settings whose connect request is shown: the same on every platform."""
     made = settings.Settings(dialect=dialect, token=_SHOWN)
     if dialect is settings.Dialect.GATEWAY_V4:
-        made = attrs.evolve(made, identity=attrs.evolve(made.identity, platform="linux"))
+        identity = attrs.evolve(made.identity_for(device=False), platform="linux")
+        made = attrs.evolve(made, identity=identity)
     return made
+
+
+def params_of(dialect: settings.Dialect) -> dict[str, Any]:
+    """Make the params of a connect request without a device."""
+    made = settings_of(dialect)
+    identity = made.identity_for(device=False)
+    auth = credentials.Keyring(made.credentials).choose(identity.scopes)
+    return handshake.connect_params(dialect, identity, auth)
 
 
 def connect_frame(dialect: settings.Dialect) -> str:
     """Write a connect request."""
-    params = handshake.connect_params(settings_of(dialect))
+    params = params_of(dialect)
     return pretty(frames.encode_request("1", frames.METHOD_CONNECT, params))
 
 
@@ -316,9 +326,8 @@ def shown(value: object) -> str:
 
 def original_refused() -> str:
     """Write what today's gateway answers to the original request, and what then happens."""
-    original = settings_of(settings.Dialect.OPENBUTTER_V1)
     verdict = admission.admit(
-        handshake.connect_params(original),
+        params_of(settings.Dialect.OPENBUTTER_V1),
         admission.Challenge(_NONCE, _TS),
         admission.Credentials(_SHOWN),
     )
@@ -328,7 +337,7 @@ def original_refused() -> str:
     decision = reconnect.decide(
         errors.Ending(errors.EndKind.CONNECT_REFUSED, error=verdict.error),
         reconnect.Attempts(),
-        original.reconnect,
+        settings.ReconnectSettings(),
         lambda: 1.0,
     )
     then = (
@@ -366,8 +375,9 @@ def default_of(field: attrs.Attribute[Any]) -> str:
     if field.name == "platform":
         return "`sys.platform`"
     if field.name == "identity":
-        owners = ((one, settings.Settings(dialect=one).identity) for one in settings.Dialect)
-        return "; ".join(f"`{own.id}`/`{own.mode}` for {dialect.value}" for dialect, own in owners)
+        every = ((one, with_device) for one in settings.Dialect for with_device in (False, True))
+        owners = (settings.Settings(dialect=one).identity_for(device=two) for one, two in every)
+        return ", ".join(dict.fromkeys(f"`{own.id}`/`{own.mode}`" for own in owners))
     default: Any = field.default
     return spelled(field.name, default.factory() if hasattr(default, "factory") else default)
 

@@ -17,6 +17,7 @@ from butter_proto.client import (
     Subscription,
     result_of,
 )
+from butter_proto.device import DeviceToken
 from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import EventsMissed, GatewayEvent, MissReason
 from butter_proto.handshake import read_hello
@@ -413,8 +414,9 @@ def test_a_listener_gets_the_notices_and_nothing_else() -> None:
     notices: list[events.Notice] = [
         events.ClockLate(2.0),
         events.RoundTrip(0.1),
-        events.DeviceTokenIssued(Secret("x"), None, ()),
-        events.DeviceTokenRejected(ENDING),
+        events.DeviceTokenIssued(3, (("operator", DeviceToken(Secret("x"), ())),)),
+        events.DeviceTokenNotStored(False),
+        events.DeviceTokenRejected("operator", Secret("x"), ENDING),
         SCOPES,
     ]
     deliver(client, online(), event(1), *notices, events.Offline(ENDING))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from butter_proto import events
 from butter_proto.counters import Counters
+from butter_proto.device import DeviceToken
 from butter_proto.errors import Delivery, Ending, EndKind
 from butter_proto.event_queue import EventQueue
 from butter_proto.events import EventsMissed, GatewayEvent, MissReason
@@ -200,8 +201,9 @@ def test_measurements_are_counted_with_the_events_and_dropped_silently(
     [
         events.ScopesReduced(("a",), ()),
         events.PairingRequired("id", "device", "not-paired", None),
-        events.DeviceTokenIssued(Secret("x"), None, ()),
-        events.DeviceTokenRejected(ENDING),
+        events.DeviceTokenIssued(3, (("operator", DeviceToken(Secret("x"), ())),)),
+        events.DeviceTokenNotStored(False),
+        events.DeviceTokenRejected("operator", Secret("x"), ENDING),
     ],
 )
 def test_a_notice_that_must_be_heard_is_told_even_without_room(notice: events.Notice) -> None:

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_proto import events
+from butter_proto.device import DeviceToken
 from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import (
     ClockLate,
     Connecting,
     DeviceTokenIssued,
+    DeviceTokenNotStored,
     DeviceTokenRejected,
     Event,
     EventsMissed,
@@ -81,8 +83,9 @@ ONE_OF_EACH: list[Event] = [
     EventsMissed(MissReason.GAP, 3),
     ScopesReduced(("a", "b"), ("a",)),
     PairingRequired("p-1", "d-1", "not-paired", "Approve it."),
-    DeviceTokenIssued(Secret(HIDDEN), "operator", ("operator.read",)),
-    DeviceTokenRejected(ENDING),
+    DeviceTokenIssued(3, (("operator", DeviceToken(Secret(HIDDEN), ("operator.read",))),)),
+    DeviceTokenNotStored(timed_out=True),
+    DeviceTokenRejected("operator", Secret(HIDDEN), ENDING),
     ClockLate(1.5),
     RoundTrip(0.002),
 ]

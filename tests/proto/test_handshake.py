@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from butter_proto.credentials import Auth, Keyring
 from butter_proto.errors import InvalidSettings
 from butter_proto.events import Hello, Policy
 from butter_proto.frames import encode_request
@@ -24,6 +25,17 @@ from butter_proto.handshake import (
 )
 from butter_proto.identity import BACKEND, OPENBUTTER_BROWSER, OPENBUTTER_NODE, Identity
 from butter_proto.settings import Dialect, Settings
+
+
+def who_and_what(settings: Settings) -> tuple[Identity, Auth]:
+    """Return who connects without a device, and with what."""
+    identity = settings.identity_for(device=False)
+    return identity, Keyring(settings.credentials).choose(identity.scopes)
+
+
+def params_of(settings: Settings) -> dict[str, Any]:
+    return connect_params(settings.dialect, *who_and_what(settings))
+
 
 V4 = Dialect.GATEWAY_V4
 V1 = Dialect.OPENBUTTER_V1
@@ -99,7 +111,7 @@ def test_any_payload_is_a_challenge_maybe_an_empty_one(payload: object) -> None:
 def test_todays_gateway_is_asked_for_protocol_4_with_both_operator_scopes() -> None:
     """wire.md 2."""
     identity = attrs.evolve(BACKEND, version="1.2.3", platform="linux")
-    assert connect_params(Settings(identity=identity, token="t0ken")) == {
+    assert params_of(Settings(identity=identity, token="t0ken")) == {
         "minProtocol": 4,
         "maxProtocol": 4,
         "client": {
@@ -116,7 +128,7 @@ def test_todays_gateway_is_asked_for_protocol_4_with_both_operator_scopes() -> N
 
 def test_a_node_offers_protocols_3_to_4() -> None:
     """wire.md 5: for a node [3,4] passes, for an operator both do."""
-    params = connect_params(Settings(identity=Identity("node-host", "node", role="node")))
+    params = params_of(Settings(identity=Identity("node-host", "node", role="node")))
     assert (params["minProtocol"], params["maxProtocol"]) == (3, 4)
     assert params["role"] == "node"
 
@@ -134,7 +146,7 @@ def test_what_an_identity_adds_is_sent_and_what_it_leaves_out_is_not() -> None:
         device_family="Linux",
         instance_id="i-1",
     )
-    params = connect_params(Settings(identity=identity))
+    params = params_of(Settings(identity=identity))
     assert params["client"] == {
         "id": "cli",
         "version": "1",
@@ -145,7 +157,7 @@ def test_what_an_identity_adds_is_sent_and_what_it_leaves_out_is_not() -> None:
         "instanceId": "i-1",
     }
     assert (params["caps"], params["scopes"], params["auth"]) == (["tool-events"], [], {})
-    one = connect_params(Settings(identity=attrs.evolve(identity, display_name=None)))
+    one = params_of(Settings(identity=attrs.evolve(identity, display_name=None)))
     assert set(params["client"]) - set(one["client"]) == {"displayName"}
 
 
@@ -162,7 +174,7 @@ def test_only_the_secrets_that_were_given_are_sent(
     given_auth: dict[str, Any], auth: dict[str, str]
 ) -> None:
     """wire.md 5: if both are given, the field of the gateway's mode counts."""
-    assert connect_params(Settings(**given_auth))["auth"] == auth
+    assert params_of(Settings(**given_auth))["auth"] == auth
 
 
 @pytest.mark.parametrize(
@@ -174,7 +186,7 @@ def test_the_originals_request_is_sent_exactly(
 ) -> None:
     """design.md, Handshake: the dialect openbutter-v1."""
     settings = Settings(dialect=V1, identity=identity, token="t")
-    assert connect_params(settings) == {
+    assert params_of(settings) == {
         "minProtocol": 1,
         "maxProtocol": 1,
         "client": {"id": "openbutter", "version": "0.1.0", "platform": platform, "mode": mode},
@@ -187,13 +199,17 @@ def test_the_originals_request_is_sent_exactly(
 
 def test_the_originals_client_has_four_keys_whatever_the_identity_adds() -> None:
     identity = attrs.evolve(OPENBUTTER_NODE, display_name="x", device_family="y", instance_id="z")
-    params = connect_params(Settings(dialect=V1, identity=identity))
+    params = params_of(Settings(dialect=V1, identity=identity))
     assert set(params["client"]) == {"id", "version", "platform", "mode"}
 
 
 def test_the_originals_dialect_offers_protocol_1_whatever_the_role() -> None:
-    params = connect_params(Settings(dialect=V1, identity=BACKEND))
+    params = params_of(Settings(dialect=V1, identity=BACKEND))
     assert (params["minProtocol"], params["maxProtocol"], params["role"]) == (1, 1, "operator")
+
+
+def check_size(settings: Settings) -> None:
+    check_connect_size(settings.dialect, *who_and_what(settings))
 
 
 # --- its size ---------------------------------------------------------------------------------
@@ -203,7 +219,7 @@ def settings_of_size(size: int) -> Settings:
     """Make settings whose connect request, without its id, has that many bytes."""
 
     def length(settings: Settings) -> int:
-        return len(encode_request("", "connect", connect_params(settings)))
+        return len(encode_request("", "connect", params_of(settings)))
 
     empty = length(Settings(token="x")) - 1
     settings = Settings(token="x" * (size - empty))
@@ -213,9 +229,9 @@ def settings_of_size(size: int) -> Settings:
 
 def test_a_connect_request_that_the_gateway_would_close_over_is_refused_here() -> None:
     """wire.md 1: 70 KiB before hello are closed with 1009; 1 KiB is kept for the id."""
-    check_connect_size(settings_of_size(BEFORE_HELLO_MAX - 1024))
+    check_size(settings_of_size(BEFORE_HELLO_MAX - 1024))
     with pytest.raises(InvalidSettings, match=r"65536") as caught:
-        check_connect_size(settings_of_size(BEFORE_HELLO_MAX - 1023))
+        check_size(settings_of_size(BEFORE_HELLO_MAX - 1023))
     assert "xxx" not in str(caught.value)
 
 

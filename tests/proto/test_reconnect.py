@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from butter_proto.errors import Ending, EndKind, FaultKind, TransportFault
 from butter_proto.frames import Response, decode
-from butter_proto.reconnect import ROWS, Action, Attempts, Row, advice, decide
+from butter_proto.reconnect import (
+    CREDENTIAL_REFUSALS,
+    ROWS,
+    Action,
+    Attempts,
+    Row,
+    advice,
+    decide,
+)
 from butter_proto.settings import ReconnectSettings
 
 RETRY, WAIT, REPAIR, STOP = Action.RETRY, Action.WAIT, Action.REPAIR, Action.STOP
@@ -169,7 +177,16 @@ EXAMPLES: Final[list[tuple[Ending, Action, str]]] = [
     (auth("AUTH_PASSWORD_MISMATCH", authReason="password_mismatch"), STOP, "password is wrong"),
     (auth("AUTH_PASSWORD_MISSING"), STOP, "wants a password"),
     (RATE_LIMITED, RETRY, "Too many failed attempts"),
-    (NOT_PAIRED, WAIT, f"openclaw devices approve {PAIRING_ID}"),
+    (NOT_PAIRED, WAIT, f"Approve the device on the gateway: openclaw devices approve {PAIRING_ID}"),
+    *[
+        (auth("PAIRING_REQUIRED", reason=reason, requestId=PAIRING_ID), WAIT, words)
+        for reason, words in {
+            "scope-upgrade": "more scopes than it was approved for",
+            "role-upgrade": "a role that it was not approved for, or that was revoked",
+            "metadata-upgrade": f"has changed since it was approved; approve it on the gateway: "
+            f"openclaw devices approve {PAIRING_ID}",
+        }.items()
+    ],
     (auth("DEVICE_AUTH_NONCE_MISMATCH", reason="device-nonce-mismatch"), STOP, "another"),
     (auth("DEVICE_AUTH_NONCE_REQUIRED", reason="device-nonce-missing"), STOP, "no nonce"),
     (auth("DEVICE_AUTH_SIGNATURE_INVALID", reason="device-signature"), STOP, "is wrong"),
@@ -563,10 +580,11 @@ def test_a_wrong_token_is_repaired_by_a_stored_device_token() -> None:
 
 
 def test_what_was_seen_good_and_what_could_repair_help_no_other_refusal() -> None:
-    """Lessons 8: only AUTH_TOKEN_MISMATCH is repaired."""
+    """Lessons 8: only a refused credential is repaired by another one."""
     attempts = Attempts(1, 3, certificate_seen_good=True, can_repair=True)
     for ending, action, _ in EXAMPLES:
-        if ending not in (WRONG_TOKEN, NEVER_SEEN_GOOD):
+        refused_credential = ending.error and ending.error.detail_code in CREDENTIAL_REFUSALS
+        if not refused_credential and ending != NEVER_SEEN_GOOD:
             expected = STOP if action is IF_REPEATED else action
             assert decide(ending, attempts, SETTINGS, half).action is expected
 

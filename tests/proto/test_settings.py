@@ -14,6 +14,7 @@ from butter_proto import settings as module
 from butter_proto.errors import InvalidSettings
 from butter_proto.identity import (
     BACKEND,
+    CLI,
     CLIENT_IDS,
     CLIENT_MODES,
     OPENBUTTER_NODE,
@@ -177,7 +178,15 @@ def test_a_probe_is_one_of_its_kinds(probe: Any) -> None:
 
 
 def test_the_originals_dialect_has_its_own_default_identity() -> None:
-    assert Settings(dialect=Dialect.OPENBUTTER_V1).identity is OPENBUTTER_NODE
+    assert Settings(dialect=Dialect.OPENBUTTER_V1).identity_for(device=False) is OPENBUTTER_NODE
+
+
+def test_who_connects_depends_on_whether_a_device_signs() -> None:
+    """wire.md 2 and 4: the backend keeps its scopes without one, and never gets a device token."""
+    assert Settings().identity_for(device=False) is BACKEND
+    assert Settings().identity_for(device=True) is CLI
+    own = Settings(identity=BACKEND)
+    assert own.identity_for(device=True) is BACKEND
 
 
 @pytest.mark.parametrize(
