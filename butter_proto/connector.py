@@ -29,8 +29,8 @@ from butter_proto.credentials import (
     Keyring,
     Source,
 )
-from butter_proto.device import DeviceToken
-from butter_proto.device_auth import SignedPayload, Signer, public_key_of
+from butter_proto.device import DeviceToken, TokenKey
+from butter_proto.device_auth import SignedPayload, Signer, device_id, public_key_of
 from butter_proto.endpoint import Endpoint, Reach, parse_url
 from butter_proto.errors import (
     Delivery,
@@ -100,8 +100,8 @@ class Connector:
     ``url`` is a ws:// or wss:// URL (a ``?token=`` moves into the connect request) or an
     `Endpoint`. ``random`` returns floats in 0..1 for the jitter, ``entropy`` that many random
     bytes for nonces and masks (os.urandom). The id factories must never repeat a value.
-    ``signer`` makes it a device, ``device_token`` is the one that is kept for it (device.py): each
-    new one is told as `DeviceTokenIssued` and must be answered by ``token_stored``.
+    ``signer`` makes it a device: what is kept for ``token_key`` goes into ``start``, and each new
+    token is told as `DeviceTokenIssued`, to be answered by ``token_stored``.
 
     Raises `InvalidSettings` for a URL that cannot work. Call ``start`` first.
     """
@@ -116,7 +116,6 @@ class Connector:
         next_transport_id: Callable[[], int] | None = None,
         next_request_id: Callable[[], str] | None = None,
         signer: Signer | None = None,
-        device_token: DeviceToken | None = None,
     ) -> None:
         settings = settings or Settings()
         if isinstance(url, str):
@@ -125,19 +124,17 @@ class Connector:
                 settings = attrs.evolve(settings, token=token)
         else:
             self._endpoint = url
-        if signer is not None:
-            public_key_of(signer)
-            if settings.dialect is Dialect.OPENBUTTER_V1:
-                raise InvalidSettings("the original dialect knows no devices")
+        if signer is not None and settings.dialect is Dialect.OPENBUTTER_V1:
+            raise InvalidSettings("the original dialect knows no devices")
         self._settings = settings
         self._identity = settings.identity_for(device=signer is not None)
         self._keyring = Keyring(
             settings.credentials,
-            device_token,
             device=signer is not None,
             trusted=self._endpoint.reach is Reach.LOOPBACK,
         )
         self._check_connect_size(settings.credentials)
+        self._token_key = None if signer is None else self._token_key_of(signer)
         self._signed = SignedPayload.V3
         self._supervisor = Supervisor(settings.reconnect, random)
         self._next_transport_id = next_transport_id or count(1).__next__
@@ -173,6 +170,11 @@ class Connector:
         return self._endpoint
 
     @property
+    def token_key(self) -> TokenKey | None:
+        """Under which its device token is kept; None without a device."""
+        return self._token_key
+
+    @property
     def state(self) -> State:
         """Where the connector is."""
         return STATE_AFTER[self._queue.last_state_event]
@@ -199,13 +201,22 @@ class Connector:
 
     # --- the application's inputs -----------------------------------------------------------
 
-    def start(self, now: float, signed: SignedPayload = SignedPayload.V3) -> None:
+    def start(
+        self,
+        now: float,
+        *,
+        device_token: DeviceToken | None = None,
+        signed: SignedPayload = SignedPayload.V3,
+    ) -> None:
         """Begin the first attempt. Raises `LocalProtocolError` when called twice.
 
-        ``signed`` is what a device signs in this attempt, and in no other.
+        ``device_token`` is the one that is kept for ``token_key``. ``signed`` is what a device
+        signs in this attempt, and in no other.
         """
         if self.state is not State.IDLE or self._stopping:
             raise LocalProtocolError("start or stop was called before")
+        if device_token is not None:
+            self._keyring.issued(device_token)
         self._signed = signed
         self._attempt(self._clock.advance(now))
 
@@ -512,6 +523,10 @@ class Connector:
             notice = events.DeviceTokenRejected(self._identity.role, token, ending)
             self._queue.put_notice(notice)
         return self._keyring.refused(auth, code)
+
+    def _token_key_of(self, signer: Signer) -> TokenKey:
+        device = device_id(public_key_of(signer))
+        return TokenKey(self._endpoint.origin, device, self._identity.id, self._identity.role)
 
     def _check_connect_size(self, credentials: Credentials) -> None:
         every = {str(place): secret for place, secret in enumerate(credentials.secrets)}

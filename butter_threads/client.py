@@ -34,16 +34,21 @@ from weakref import WeakSet
 from butter_proto import errors
 from butter_proto.client import Client, Subscription, result_of
 from butter_proto.connector import Connector
+from butter_proto.credentials import Credentials
+from butter_proto.device import Device, DeviceToken
+from butter_proto.device_auth import SignedPayload
 from butter_proto.events import Event, Hello, StateEvent, Stopped
 from butter_proto.journal import Journal
 from butter_proto.machine import OpenTransport
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
+from butter_proto.token_keeper import TokenKeeper, keeper_for
 from butter_proto.view import GatewayView
 from butter_threads.callbacks import Callback, Callbacks
 from butter_threads.calls import Call, Waiter
 from butter_threads.dial import Dial, Peer, dial_tcp, open_peer
 from butter_threads.driver import Driver, is_owned
+from butter_threads.keeping import KeepingThread
 from butter_threads.streams import EventStream, NoticeStream, Source, StateStream, Stream, bounded
 
 _log = logging.getLogger("butter_threads")
@@ -67,6 +72,7 @@ class Gateway(GatewayView):
         client: Client,
         open_peer: Callable[[OpenTransport], Peer],
         hook: OnOnline | None,
+        keeper: TokenKeeper | None,
     ) -> None:
         name = f"butter_threads {next(_numbers)}"
         super().__init__(machine, client)
@@ -100,6 +106,9 @@ class Gateway(GatewayView):
             self._hook_thread = threading.Thread(
                 target=self._run_hook, args=(hook,), name=f"{name}: on_online", daemon=True
             )
+        self._keeping: KeepingThread | None = None
+        if keeper is not None:
+            self._keeping = KeepingThread(keeper, self._token_stored, f"{name}: tokens")
         self._forked = False
         _living.add(self)
 
@@ -216,9 +225,26 @@ class Gateway(GatewayView):
         """Ask at once whether the gateway is there: after a wake-up or a change of network."""
         self._call(self._machine.probe)
 
-    def reconnect_now(self) -> None:
-        """End a backoff, or try again after `GaveUp`; a rate limit is still obeyed."""
-        self._call(self._machine.reconnect_now)
+    def use_credentials(
+        self,
+        *,
+        token: str | Secret | None = None,
+        password: str | Secret | None = None,
+        bootstrap_token: str | Secret | None = None,
+    ) -> None:
+        """Connect with these, and no others, from the next attempt on; after `GaveUp` at once.
+
+        A stored device token is used where all are left out. Raises `InvalidSettings`.
+        """
+        credentials = Credentials(token, password, bootstrap_token)
+        self._call(partial(self._machine.use_credentials, credentials))
+
+    def reconnect_now(self, *, signed: SignedPayload = SignedPayload.V3) -> None:
+        """End a backoff, or try again after `GaveUp`; a rate limit is still obeyed.
+
+        ``signed`` is what a device signs in this one attempt.
+        """
+        self._call(partial(self._machine.reconnect_now, signed=signed))
 
     def close(self, *, abort: bool = False) -> None:
         """Stop, and wait until every socket is closed; ``abort`` sends no Close frame.
@@ -233,22 +259,25 @@ class Gateway(GatewayView):
             return
         try:
             self._driver.join()
+            if self._keeping is not None and not self._keeping.is_current:
+                self._keeping.join()
         except BaseException:  # Ctrl-C while the Close frame is under way
             self._call(lambda now: self._machine.stop(now, abort=True))
             raise
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start(self, device_token: DeviceToken | None) -> None:
         """Begin the first attempt; each gateway once."""
-        self._machine.start(time.monotonic())
+        self._machine.start(time.monotonic(), device_token=device_token)
         self._driver.start()
-        if self._hook_thread is not None:
-            try:
-                self._hook_thread.start()
-            except BaseException:  # no more threads
-                self.close(abort=True)
-                raise
+        for thread in (self._keeping, self._hook_thread):
+            if thread is not None:
+                try:
+                    thread.start()
+                except BaseException:  # no more threads
+                    self.close(abort=True)
+                    raise
 
     def _send(
         self,
@@ -324,8 +353,15 @@ class Gateway(GatewayView):
         if isinstance(event, StateEvent):
             self._lines.append(self._journal.line(event))
             self._changed.notify_all()
+        if self._keeping is not None:
+            self._keeping.offer(event)
         if isinstance(event, Stopped):
             self._callbacks.close()
+            if self._keeping is not None:
+                self._keeping.end()
+
+    def _token_stored(self, transport_id: int, ok: bool) -> None:  # noqa: FBT001 - it is an answer
+        self._driver.call(partial(self._machine.token_stored, transport_id, ok))
 
     def _settle(self) -> None:
         """Do what must not be done under the lock: log, and let futures call back."""
@@ -374,6 +410,7 @@ def connect(
     timeout: float | None = 60.0,
     wait: bool = True,
     settings: Settings | None = None,
+    device: Device | None = None,
     on_online: OnOnline | None = None,
     ssl_context: ssl.SSLContext | None = None,
     dial: Dial | None = None,
@@ -381,21 +418,26 @@ def connect(
     """Keep a gateway connected until it is closed: best in a ``with``.
 
     Returns when online and the first ``on_online`` has run; with ``wait=False`` at once.
-    ``token`` goes before that of ``settings``. ``on_online(gateway)`` is called
-    after each (re)connect, and again if a drop came meanwhile; what it raises is logged.
+    ``token`` goes before that of ``settings``. ``device`` signs, and keeps the tokens that it is
+    given. ``on_online(gateway)`` is called after each (re)connect, and again if a drop came
+    meanwhile; what it raises is logged.
     ``ssl_context`` replaces the platform's trust for wss URLs, ``dial`` replaces `dial_tcp`.
 
-    Raises `InvalidSettings` for what cannot work, `ConnectTimeout` with the last ending after
-    ``timeout`` seconds (None: never), `GaveUp` where trying again is no use.
+    Raises `InvalidSettings` for what cannot work, `StoreError` where the device's tokens cannot be
+    read, `ConnectTimeout` with the last ending after ``timeout`` seconds (None: never), `GaveUp`
+    where trying again is no use.
     """
     settings = adapter_settings(settings, token)
-    machine = Connector(url, settings, random=random.random, entropy=os.urandom)
+    signer = None if device is None else device.signer
+    machine = Connector(url, settings, random=random.random, entropy=os.urandom, signer=signer)
+    keeper = keeper_for(device, machine)
+    stored = None if keeper is None else keeper.load()
     client = Client(settings.limits.max_event_bytes)
     limit = settings.timeouts.open + _LONGER
     dial = dial or partial(dial_tcp, limit=limit)
     open_it = partial(open_peer, dial=dial, context=ssl_context, limit=limit)
-    gateway = Gateway(machine, client, open_it, on_online)
-    gateway._start()  # noqa: SLF001 - one idea with it
+    gateway = Gateway(machine, client, open_it, on_online, keeper)
+    gateway._start(stored)  # noqa: SLF001 - one idea with it
     if wait:
         try:
             gateway.wait_online(timeout)

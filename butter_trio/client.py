@@ -24,7 +24,11 @@ import trio
 
 from butter_proto.client import Client, Subscription, result_of
 from butter_proto.connector import Connector
+from butter_proto.credentials import Credentials
+from butter_proto.device import Device
+from butter_proto.device_auth import SignedPayload
 from butter_proto.events import (
+    DeviceTokenIssued,
     Event,
     EventsMissed,
     GatewayEvent,
@@ -36,6 +40,7 @@ from butter_proto.events import (
 from butter_proto.journal import Journal
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
+from butter_proto.token_keeper import Keepable, TokenKeeper, keeper_for
 from butter_proto.view import GatewayView
 from butter_trio.background import background
 from butter_trio.dial import Dial, dial_tcp, open_peer
@@ -117,6 +122,7 @@ class Gateway(GatewayView):
         dial: Dial,
         context: ssl.SSLContext | None,
         hook: OnOnline | None,
+        keeper: TokenKeeper | None,
     ) -> None:
         super().__init__(machine, client)
         self._driver = Driver(
@@ -127,6 +133,8 @@ class Gateway(GatewayView):
         self._hooked = 0
         self._hook_scope: trio.CancelScope | None = None
         self._changed = trio.lowlevel.ParkingLot()
+        self._keeper = keeper
+        self._to_keep, self._kept = trio.open_memory_channel[Keepable](math.inf)
 
     # --- what is told -----------------------------------------------------------------------
 
@@ -205,9 +213,28 @@ class Gateway(GatewayView):
         self._driver.pump()
 
     @trio.lowlevel.enable_ki_protection
-    def reconnect_now(self) -> None:
-        """End a backoff, or try again after `GaveUp`; a rate limit is still obeyed."""
-        self._machine.reconnect_now(trio.current_time())
+    def use_credentials(
+        self,
+        *,
+        token: str | Secret | None = None,
+        password: str | Secret | None = None,
+        bootstrap_token: str | Secret | None = None,
+    ) -> None:
+        """Connect with these, and no others, from the next attempt on; after `GaveUp` at once.
+
+        A stored device token is used where all are left out. Raises `InvalidSettings`.
+        """
+        credentials = Credentials(token, password, bootstrap_token)
+        self._machine.use_credentials(credentials, trio.current_time())
+        self._driver.pump()
+
+    @trio.lowlevel.enable_ki_protection
+    def reconnect_now(self, *, signed: SignedPayload = SignedPayload.V3) -> None:
+        """End a backoff, or try again after `GaveUp`; a rate limit is still obeyed.
+
+        ``signed`` is what a device signs in this one attempt.
+        """
+        self._machine.reconnect_now(trio.current_time(), signed)
         self._driver.pump()
 
     # --- inside -----------------------------------------------------------------------------
@@ -225,7 +252,14 @@ class Gateway(GatewayView):
             await self._changed.park()
 
     async def _run(self) -> None:
-        """Drive the machine until Stopped."""
+        """Drive the machine until Stopped, and keep the last token that it was given."""
+        async with trio.open_nursery() as nursery:
+            if self._keeper is not None:
+                nursery.start_soon(self._keep_tokens, self._keeper)
+            with self._to_keep:
+                await self._drive()
+
+    async def _drive(self) -> None:
         async with trio.open_nursery() as nursery:
             if self._hook is not None:
                 nursery.start_soon(self._run_hook, self._hook)
@@ -240,8 +274,25 @@ class Gateway(GatewayView):
         self._machine.stop(trio.current_time(), abort=abort)
         self._driver.pump()
 
+    async def _keep_tokens(self, keeper: TokenKeeper) -> None:
+        """Store and forget tokens; a thread waits for the disk, and no cancellation cuts it off."""
+        with trio.CancelScope(shield=True):
+            async for event in self._kept:
+                stored = True
+                try:
+                    await _run(keeper, keeper.keep, event)
+                except Exception as error:  # noqa: BLE001 - a store may raise anything
+                    stored = False
+                    _log.error("a device token could not be kept: %s", error)
+                if isinstance(event, DeviceTokenIssued):
+                    now = trio.current_time()
+                    self._machine.token_stored(event.transport_id, stored, now)
+                    self._driver.pump()
+
     def _deliver(self, event: Event) -> None:
         self._client.deliver(event)
+        if isinstance(event, Keepable) and self._keeper is not None:
+            self._to_keep.send_nowait(event)
         if isinstance(event, StateEvent):
             _log.log(*self._journal.line(event))
             if self._hook_scope is not None and isinstance(event, Offline):
@@ -268,6 +319,10 @@ class Gateway(GatewayView):
                 self._changed.unpark_all()
 
 
+async def _run(keeper: TokenKeeper, job: Callable[..., _T], *args: Any) -> _T:
+    return await trio.to_thread.run_sync(job, *args) if keeper.may_block else job(*args)
+
+
 @asynccontextmanager
 async def connect(
     url: str,
@@ -276,6 +331,7 @@ async def connect(
     timeout: float | None = 60.0,  # noqa: ASYNC109 - it tells the last ending
     wait: bool = True,
     settings: Settings | None = None,
+    device: Device | None = None,
     on_online: OnOnline | None = None,
     ssl_context: ssl.SSLContext | None = None,
     dial: Dial = dial_tcp,
@@ -283,18 +339,23 @@ async def connect(
     """Keep a gateway connected for as long as the ``async with`` lasts.
 
     Returns when online and the first ``on_online`` has run; with ``wait=False`` at once.
-    ``token`` goes before that of ``settings``. ``on_online(gateway)`` is awaited
-    after each (re)connect, and again if a drop interrupts it; what it raises is logged.
+    ``token`` goes before that of ``settings``. ``device`` signs, and keeps the tokens that it is
+    given. ``on_online(gateway)`` is awaited after each (re)connect, and again if a drop interrupts
+    it; what it raises is logged.
     ``ssl_context`` replaces the platform's trust for wss URLs.
 
-    Raises `InvalidSettings` for what cannot work, `ConnectTimeout` with the last ending after
-    ``timeout`` seconds (None: never), `GaveUp` where trying again is no use.
+    Raises `InvalidSettings` for what cannot work, `StoreError` where the device's tokens cannot be
+    read, `ConnectTimeout` with the last ending after ``timeout`` seconds (None: never), `GaveUp`
+    where trying again is no use.
     """
     settings = adapter_settings(settings, token)
-    machine = Connector(url, settings, random=random.random, entropy=os.urandom)
+    signer = None if device is None else device.signer
+    machine = Connector(url, settings, random=random.random, entropy=os.urandom, signer=signer)
     client = Client(settings.limits.max_event_bytes)
-    gateway = Gateway(machine, client, dial, ssl_context, on_online)
-    machine.start(trio.current_time())
+    keeper = keeper_for(device, machine)
+    stored = None if keeper is None else await _run(keeper, keeper.load)
+    gateway = Gateway(machine, client, dial, ssl_context, on_online, keeper)
+    machine.start(trio.current_time(), device_token=stored)
     async with background(gateway._run, gateway._stop):  # noqa: SLF001 - the pair is one idea
         if wait:
             await gateway.wait_online(timeout)

@@ -1,0 +1,55 @@
+"""Keeping a device's tokens at one gateway: what an adapter's worker does about events.
+
+Rules kept here:
+
+* Everything here may block and may raise: an adapter calls it in a thread, one call at a time, in
+  the order of the events.
+* Only what was refused is forgotten, and only the token.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from butter_proto import events
+from butter_proto.connector import Connector
+from butter_proto.device import Device, DeviceToken, MemoryStore, TokenKey, TokenStore
+
+Keepable = events.DeviceTokenIssued | events.DeviceTokenRejected
+"""The events that there is something to do about."""
+
+
+class TokenKeeper:
+    """Keeps the tokens of one device at one gateway in a store."""
+
+    __slots__ = ("_key", "_store")
+
+    def __init__(self, store: TokenStore, key: TokenKey) -> None:
+        self._store = store
+        self._key = key
+
+    @property
+    def may_block(self) -> bool:
+        """Whether a thread must do it; memory is asked at once, whatever a test's clock shows."""
+        return not isinstance(self._store, MemoryStore)
+
+    def load(self) -> DeviceToken | None:
+        """Return the token to start with. Raises what the store raises."""
+        return self._store.load(self._key)
+
+    def keep(self, event: Keepable) -> None:
+        """Save new tokens, or forget a refused one; done when it returns."""
+        if isinstance(event, events.DeviceTokenRejected):
+            self._store.forget(self._key_for(event.role), event.token)
+            return
+        for role, token in event.tokens:
+            self._store.save(self._key_for(role), token)
+
+    def _key_for(self, role: str) -> TokenKey:
+        return attrs.evolve(self._key, role=role)
+
+
+def keeper_for(device: Device | None, machine: Connector) -> TokenKeeper | None:
+    """Return what keeps a device's tokens at a connector's gateway; None without a device."""
+    key = machine.token_key
+    return None if device is None or key is None else TokenKeeper(device.tokens, key)
