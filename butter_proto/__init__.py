@@ -7,6 +7,9 @@ adapters raise, which are here).
 
 from butter_proto import events
 from butter_proto.connector import Connector
+from butter_proto.credentials import Credentials
+from butter_proto.device import Device, DeviceToken, MemoryStore, TokenKey, TokenStore
+from butter_proto.device_auth import SignedPayload, Signer, device_id
 from butter_proto.endpoint import Endpoint, Reach, parse_url
 from butter_proto.errors import (
     ButterError,
@@ -29,10 +32,12 @@ from butter_proto.errors import (
     RequestNotSent,
     RequestRefused,
     RequestTimeout,
+    StoreError,
     TransportFault,
 )
 from butter_proto.identity import (
     BACKEND,
+    CLI,
     CLIENT_IDS,
     CLIENT_MODES,
     OPENBUTTER_BROWSER,
@@ -69,6 +74,7 @@ __version__ = VERSION
 __all__ = [
     "BACKEND",
     "CHUNK",
+    "CLI",
     "CLIENT_IDS",
     "CLIENT_MODES",
     "DEFAULT",
@@ -84,9 +90,12 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionEnded",
     "Connector",
+    "Credentials",
     "Decision",
     "Default",
     "Delivery",
+    "Device",
+    "DeviceToken",
     "Dialect",
     "EndKind",
     "Ending",
@@ -102,6 +111,7 @@ __all__ = [
     "Limits",
     "LocalProtocolError",
     "Machine",
+    "MemoryStore",
     "MessageTooLarge",
     "NotOnline",
     "OpenTransport",
@@ -116,11 +126,17 @@ __all__ = [
     "RequestTimeout",
     "Secret",
     "Settings",
+    "SignedPayload",
+    "Signer",
     "State",
     "Stats",
+    "StoreError",
     "Timeouts",
+    "TokenKey",
+    "TokenStore",
     "TransportFault",
     "decide",
+    "device_id",
     "events",
     "parse_url",
 ]

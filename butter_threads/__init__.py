@@ -5,6 +5,8 @@ The state events and notices are in the module ``events``: ``events.GaveUp`` is 
 """
 
 from butter_proto import events
+from butter_proto.device import Device, MemoryStore
+from butter_proto.device_auth import SignedPayload, Signer
 from butter_proto.errors import (
     ButterError,
     ConnectionEnded,
@@ -25,6 +27,7 @@ from butter_proto.errors import (
     RequestNotSent,
     RequestRefused,
     RequestTimeout,
+    StoreError,
 )
 from butter_proto.events import EventsMissed, GatewayEvent, Hello
 from butter_proto.identity import Identity
@@ -48,6 +51,7 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionEnded",
     "Delivery",
+    "Device",
     "Dial",
     "Dialect",
     "EndKind",
@@ -65,6 +69,7 @@ __all__ = [
     "KeepaliveSettings",
     "Limits",
     "LocalProtocolError",
+    "MemoryStore",
     "MessageTooLarge",
     "NotOnline",
     "NoticeStream",
@@ -78,9 +83,12 @@ __all__ = [
     "RequestTimeout",
     "Secret",
     "Settings",
+    "SignedPayload",
+    "Signer",
     "State",
     "StateStream",
     "Stats",
+    "StoreError",
     "Timeouts",
     "connect",
     "dial_tcp",
