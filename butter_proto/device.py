@@ -33,7 +33,7 @@ class DeviceToken:
     """A token that a gateway gave a device, and what it was granted."""
 
     token: Secret
-    scopes: tuple[str, ...]
+    scopes: tuple[str, ...] = attrs.field(repr=lambda scopes: f"<{len(scopes)} names>")
 
 
 class TokenStore(Protocol):

@@ -31,6 +31,7 @@ from butter_proto import Framing, machine
 TOKEN: Final = "QQ-token-QQ"
 PASSWORD: Final = f"{TOKEN}-QQ-tail-QQ"
 DEVICE_TOKEN: Final = "QQ-device-QQ"
+OTHER_DEVICE_TOKEN: Final = "QQ-other-device-QQ"
 RECOVERY: Final = "QQ-recovery-QQ"
 SURFACE: Final = "http://127.0.0.1/QQ-surface-QQ"
 PAYLOAD: Final = "PP-payload-PP"
@@ -213,7 +214,9 @@ def close(code: int, reason: str = "") -> bytes:
     return frame(8, code.to_bytes(2) + reason.encode())
 
 
-def hello_ok(max_payload: int | None = None, boot_id: str = "boot-1") -> dict[str, Any]:
+def hello_ok(
+    max_payload: int | None = None, boot_id: str = "boot-1", device_token: str = DEVICE_TOKEN
+) -> dict[str, Any]:
     """Build a hello with everything secret that a hello may hold (wire.md 3)."""
     policy = {"tickIntervalMs": 30_000, "maxBufferedBytes": 52_428_800}
     return {
@@ -226,7 +229,7 @@ def hello_ok(max_payload: int | None = None, boot_id: str = "boot-1") -> dict[st
             "method": "token",
             "role": "operator",
             "scopes": ["operator.read"],
-            "deviceToken": DEVICE_TOKEN,
+            "deviceToken": device_token,
             "recoveryScope": RECOVERY,
         },
         "policy": policy if max_payload is None else {**policy, "maxPayload": max_payload},
@@ -246,8 +249,13 @@ def challenged(_: Peer, nonce: Any = "a nonce") -> bytes:
     return event("connect.challenge", {"nonce": nonce, "ts": 1_795_397_784_915})
 
 
-def welcomed(peer: Peer, max_payload: int | None = None, boot_id: str = "boot-1") -> bytes:
-    return response(peer.connect_id, hello_ok(max_payload, boot_id))
+def welcomed(
+    peer: Peer,
+    max_payload: int | None = None,
+    boot_id: str = "boot-1",
+    device_token: str = DEVICE_TOKEN,
+) -> bytes:
+    return response(peer.connect_id, hello_ok(max_payload, boot_id, device_token))
 
 
 def refused(peer: Peer, error: Any) -> bytes:

@@ -9,6 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import cycle, islice
@@ -18,11 +19,14 @@ from typing import Any, Final
 import attrs
 
 from butter_proto import (
+    CLI,
     Connector,
+    Credentials,
     FaultKind,
     Framing,
     LocalProtocolError,
     Settings,
+    SignedPayload,
     TransportFault,
     events,
 )
@@ -49,7 +53,18 @@ END: Final[dict[Framing, Callable[[int], tuple[Any, ...]]]] = {
     Framing.MESSAGES: lambda transport_id: ("transport_closed", transport_id, None, ""),
 }
 """How a transport that was open ends."""
-_APPLICATION: Final = frozenset({"start", "stop", "request", "cancel", "probe", "reconnect_now"})
+_APPLICATION: Final = frozenset(
+    {
+        "start",
+        "stop",
+        "request",
+        "cancel",
+        "probe",
+        "reconnect_now",
+        "use_credentials",
+        "token_stored",
+    }
+)
 
 
 @attrs.frozen
@@ -131,8 +146,20 @@ class Ids:
         return str(self.drawn + 1)
 
 
+class Hashing:
+    """A signer that needs no library: its signatures are hashes, and now and then it raises."""
+
+    public_key = bytes(range(32))
+
+    def sign(self, message: bytes) -> bytes:
+        digest = hashlib.sha512(message).digest()
+        if digest[0] % 8 == 0:
+            raise ValueError(f"cannot sign {message!r}")
+        return digest
+
+
 def new_machine(settings: Settings, ids: Ids | None = None, url: str = URL) -> Connector:
-    """Make a connector whose chance is the same each time.
+    """Make a connector whose chance is the same each time; as `CLI` it is a device.
 
     Its masks are all the same: they are drawn when bytes are pulled, which twins do differently.
     """
@@ -142,6 +169,7 @@ def new_machine(settings: Settings, ids: Ids | None = None, url: str = URL) -> C
         random=Random(7).random,
         entropy=lambda size: bytes(range(1, size + 1)),
         next_request_id=ids or Ids(),
+        signer=Hashing() if settings.identity == CLI else None,
     )
 
 
@@ -366,7 +394,7 @@ class World:
         if self.machine.state is State.IDLE:
             self.give("start")
         elif self.machine.state in (State.WAITING, State.BLOCKED):
-            self.give("reconnect_now")
+            self.reconnect_now()
             self.now = max(self.now, self.machine.retry_at or self.now)
             self.give("handle_timeout")
         if self.machine.state is State.CONNECTING:
@@ -375,12 +403,18 @@ class World:
             for speech in HANDSHAKE[peer.phase : phase]:
                 peer.phase += 1
                 self.say([speech])
+            if phase == len(HANDSHAKE):
+                self.stored()
 
     def meet(self, phase: int, speeches: Iterable[Speech]) -> None:
         """Let the gateway say something at a step of the handshake, if one is that far."""
         self.online(phase)
         if self.peers and self.peers[self._transport(0)].phase == phase:
             self.say(speeches)
+
+    def stored(self, *, ok: bool = True, which: int = 0) -> None:
+        """Answer that the new device tokens are stored, or cannot be."""
+        self.give("token_stored", self._transport(which), ok)
 
     def _transport(self, which: int) -> int:
         """Return an id: 0 is the newest one, then come older ones, and one that never was."""
@@ -419,8 +453,11 @@ class World:
     def probe(self) -> None:
         self.give("probe")
 
-    def reconnect_now(self) -> None:
-        self.give("reconnect_now")
+    def reconnect_now(self, signed: SignedPayload = SignedPayload.V3) -> None:
+        self.give("reconnect_now", signed=signed)
+
+    def use_credentials(self, **credentials: str) -> None:
+        self.give("use_credentials", Credentials(**credentials))
 
     def stop(self, *, abort: bool = False) -> None:
         self.give("stop", abort=abort)

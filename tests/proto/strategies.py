@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from butter_proto import (
+    CLI,
     Dialect,
     FaultKind,
     Framing,
@@ -20,6 +21,7 @@ from butter_proto import (
     Probe,
     ReconnectSettings,
     Settings,
+    SignedPayload,
     Timeouts,
 )
 from tests.proto import gateway_side as gateway
@@ -46,9 +48,12 @@ keepalives = st.builds(
 )
 secrets: Final = {"token": st.just(gateway.TOKEN), "password": st.just(gateway.PASSWORD)}
 roomy_settings = st.builds(
-    Settings,
+    lambda dialect, identity, **others: Settings(
+        dialect=dialect, identity=identity if dialect is Dialect.GATEWAY_V4 else None, **others
+    ),
     **secrets,
     dialect=st.sampled_from([Dialect.GATEWAY_V4, Dialect.GATEWAY_V4, Dialect.OPENBUTTER_V1]),
+    identity=st.sampled_from([None, CLI]),
     json_rpc=st.booleans(),
     timeouts=st.builds(Timeouts, seconds, seconds, seconds, seconds, seconds),
     keepalive=keepalives,
@@ -97,7 +102,10 @@ RATE_LIMITED: Final = {
     "retryAfterMs": 299_993,
 }
 REFUSALS: Final = (
-    {"code": "INVALID_REQUEST", "message": "no", "details": {"code": "AUTH_TOKEN_MISMATCH"}},
+    *(
+        {"code": "INVALID_REQUEST", "message": "no", "details": {"code": code}}
+        for code in ("AUTH_TOKEN_MISMATCH", "AUTH_DEVICE_TOKEN_MISMATCH")
+    ),
     {
         "code": "UNAVAILABLE",
         "message": "gateway starting",
@@ -198,6 +206,10 @@ challenges = _speech(gateway.challenged, nonce=json_values)
 connect_answers = st.one_of(
     _speech(gateway.refused, error=st.sampled_from(REFUSALS)),
     _speech(gateway.welcomed, boot_id=st.just("boot-2"), max_payload=st.sampled_from([1, 500])),
+    _speech(
+        gateway.welcomed,
+        device_token=st.sampled_from([gateway.DEVICE_TOKEN, gateway.OTHER_DEVICE_TOKEN]),
+    ),
 )
 goodbyes = _speech(gateway.said, data=closes)
 speeches = st.one_of(
@@ -266,9 +278,19 @@ requests = st.one_of(
     _op(World.request),
     _op(World.cancel, which=few),
 )
-wishes = st.one_of(_op(World.start), _op(World.probe), _op(World.reconnect_now))
+wishes = st.one_of(
+    _op(World.start),
+    _op(World.probe),
+    _op(World.reconnect_now),
+    _op(World.reconnect_now, signed=st.sampled_from(SignedPayload)),
+    _op(World.stored, ok=st.booleans(), which=which),
+    _op(World.use_credentials),
+    _op(World.use_credentials, token=st.just(gateway.TOKEN)),
+    _op(World.use_credentials, bootstrap_token=st.just(gateway.PASSWORD)),
+)
 wrong_requests = st.one_of(
     _op(World.start),
+    _op(World.use_credentials, token=st.just("x" * 70_000)),
     _op(World.request, size=st.just(2000)),
     _op(World.request, timeout=st.sampled_from([nan, inf, 0.0, -1.0, 1e9])),
     _op(World.ask, method=st.sampled_from(["", "echo"]), params=st.sampled_from([{1, 2}, nan])),

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_proto import Ending, FaultKind, Framing, GatewayError, Limits, Settings, errors, events
+from butter_proto import (
+    CLI,
+    Ending,
+    FaultKind,
+    Framing,
+    GatewayError,
+    Limits,
+    Settings,
+    errors,
+    events,
+)
 from butter_proto.client import result_of
 from butter_proto.machine import State
 from tests.proto.gateway_side import (
@@ -155,7 +165,8 @@ def check(world: World) -> None:
 @over_both_framings
 @pytest.mark.parametrize("meeting", MEETINGS, ids=lambda one: one.name)
 def test_g11_a_secret_that_the_gateway_repeats_is_not_told(framing: Framing, meeting: Op) -> None:
-    world = World(Settings(token=TOKEN, password=PASSWORD, framing=framing), URL)
+    settings = Settings(token=TOKEN, password=PASSWORD, framing=framing, identity=CLI)
+    world = World(settings, URL)
     world.online()
     world.do([meeting])
     world.ended()
