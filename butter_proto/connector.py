@@ -316,6 +316,7 @@ class Connector:
         connect request; then nothing was changed. Pull everything.
         """
         self._check_connect_size(credentials)
+        now = self._clock.advance(now)
         self._keyring.replace(credentials)
         if self.state is State.BLOCKED:
             self.reconnect_now(now)

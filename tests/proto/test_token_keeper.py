@@ -1,0 +1,81 @@
+"""What an adapter's worker does about a device's tokens."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from butter_proto import (
+    Connector,
+    Device,
+    DeviceToken,
+    Ending,
+    EndKind,
+    MemoryStore,
+    Secret,
+    TokenKey,
+    events,
+)
+from butter_proto.token_keeper import Keepable, TokenKeeper, keeper_for
+from tests.proto.operations import Hashing
+
+KEY: Final = TokenKey("ws://127.0.0.1:18789", "d" * 64, "cli", "operator")
+OWN: Final = DeviceToken(Secret("the-operators"), ("operator.read",))
+NODES: Final = DeviceToken(Secret("the-nodes"), ())
+ENDING: Final = Ending(EndKind.CONNECT_REFUSED)
+
+
+def connector(signer: Hashing | None) -> Connector:
+    source = Random(7)
+    return Connector(
+        "ws://127.0.0.1:18789", random=source.random, entropy=source.randbytes, signer=signer
+    )
+
+
+def test_every_token_is_kept_under_its_own_role() -> None:
+    store = MemoryStore()
+    keeper = TokenKeeper(store, KEY)
+    assert keeper.load() is None
+    keeper.keep(events.DeviceTokenIssued(1, (("operator", OWN), ("node", NODES))))
+    assert keeper.load() == OWN
+    assert store.load(TokenKey(KEY.origin, KEY.device_id, KEY.client_id, "node")) == NODES
+
+
+def test_a_refused_token_is_forgotten_and_nothing_else() -> None:
+    store = MemoryStore()
+    keeper = TokenKeeper(store, KEY)
+    keeper.keep(events.DeviceTokenIssued(1, (("operator", OWN), ("node", NODES))))
+    keeper.keep(events.DeviceTokenRejected("operator", Secret("an older one"), ENDING))
+    assert keeper.load() == OWN
+    keeper.keep(events.DeviceTokenRejected("operator", OWN.token, ENDING))
+    assert keeper.load() is None
+    assert store.load(TokenKey(KEY.origin, KEY.device_id, KEY.client_id, "node")) == NODES
+
+
+def test_a_keeper_is_made_for_a_device_at_its_connectors_gateway() -> None:
+    store = MemoryStore()
+    device = Device(Hashing(), store)
+    keeper = keeper_for(device, connector(Hashing()))
+    assert keeper is not None
+    keeper.keep(events.DeviceTokenIssued(1, (("operator", OWN),)))
+    [key] = store._tokens
+    assert (key.origin, key.client_id, key.role) == ("ws://127.0.0.1:18789", "cli", "operator")
+    assert keeper_for(None, connector(None)) is None
+
+
+def test_memory_is_asked_at_once_and_any_other_store_in_a_thread() -> None:
+    class Slow(MemoryStore):
+        pass
+
+    class Foreign:
+        load = save = forget = None
+
+    assert not TokenKeeper(MemoryStore(), KEY).may_block
+    assert not TokenKeeper(Slow(), KEY).may_block
+    assert TokenKeeper(Foreign(), KEY).may_block  # type: ignore[arg-type]
+
+
+def test_it_is_known_what_there_is_something_to_do_about() -> None:
+    assert isinstance(events.DeviceTokenRejected("operator", OWN.token, ENDING), Keepable)
+    assert isinstance(events.DeviceTokenIssued(1, ()), Keepable)
+    assert not isinstance(events.Stopped(), Keepable)
