@@ -35,7 +35,7 @@ from butter_proto import (
     reconnect,
     settings,
 )
-from butter_proto.testing import admission, hello, server_frames
+from butter_proto.testing import admission, attempt, hello, server_frames, verdicts
 
 TOP: Final = Path(__file__).parents[1]
 GUARANTEES: Final = range(1, 13)
@@ -283,7 +283,7 @@ def hello_fields() -> str:
     """List what is known after the hello of each dialect."""
     scopes = identity.OPERATOR_SCOPES
     full = hello.hello_ok(
-        admission.Grant("operator", scopes, "token"),
+        verdicts.Grant("operator", scopes, "token"),
         events.Policy(settings.Limits().max_message, 50 * settings.MIB, 30.0),
         hello.Boot("57020320-e545", _TS),
         "b1d13b15-3fb5",
@@ -326,12 +326,14 @@ def shown(value: object) -> str:
 
 def original_refused() -> str:
     """Write what today's gateway answers to the original request, and what then happens."""
-    verdict = admission.admit(
+    verdict = admission.Admission(seed=0).admit(
         params_of(settings.Dialect.OPENBUTTER_V1),
-        admission.Challenge(_NONCE, _TS),
-        admission.Credentials(_SHOWN),
+        attempt.Challenge(_NONCE),
+        attempt.AuthConfig(_SHOWN),
+        now=0.0,
+        now_ms=_TS,
     )
-    assert isinstance(verdict, admission.Refusal)
+    assert isinstance(verdict, verdicts.Refusal)
     request = server_frames.Request("1", frames.METHOD_CONNECT, None)
     answer = server_frames.encode_answer(request, server_frames.Answer(error=verdict.error))
     decision = reconnect.decide(

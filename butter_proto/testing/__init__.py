@@ -7,6 +7,7 @@
 
 from butter_proto.testing.conditions import Conditions, Dial, Direction, VirtualClock
 from butter_proto.testing.conversation import Received
+from butter_proto.testing.devices import IssuedToken, PairedDevice, PairingReason, PairingRequest
 from butter_proto.testing.network import Livelock, NotReached, VirtualNetwork
 from butter_proto.testing.sockets import ContractBroken
 from butter_proto.testing.stand_in import ClosePeer, StandInGateway
@@ -17,8 +18,12 @@ __all__ = [
     "ContractBroken",
     "Dial",
     "Direction",
+    "IssuedToken",
     "Livelock",
     "NotReached",
+    "PairedDevice",
+    "PairingReason",
+    "PairingRequest",
     "Received",
     "StandInGateway",
     "VirtualClock",

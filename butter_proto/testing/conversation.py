@@ -20,22 +20,17 @@ from typing import Any, Final
 
 import attrs
 
-from butter_proto.errors import GatewayError
+from butter_proto.errors import GatewayError, InvalidSettings
 from butter_proto.events import Policy
 from butter_proto.frames import EVENT_CHALLENGE, METHOD_CONNECT
-from butter_proto.testing import hello
-from butter_proto.testing.admission import (
-    Challenge,
-    Credentials,
-    Grant,
-    Refusal,
-    admit,
-    admit_original,
-)
+from butter_proto.testing import ed25519, hello
+from butter_proto.testing.admission import admit_original
 from butter_proto.testing.answers import BUILT_IN, BUSY, reply_for
+from butter_proto.testing.attempt import AuthConfig, Challenge
+from butter_proto.testing.device_script import DeviceScript
 from butter_proto.testing.link import ClientMessage, UpgradeRequest
 from butter_proto.testing.peer import Peer
-from butter_proto.testing.script import Script
+from butter_proto.testing.script import Push
 from butter_proto.testing.server_frames import (
     Answer,
     LegacyPing,
@@ -44,6 +39,7 @@ from butter_proto.testing.server_frames import (
     encode_event,
     encode_legacy_pong,
 )
+from butter_proto.testing.verdicts import Grant, Refusal
 from butter_proto.timers import Clock, Timers
 
 POLICY: Final = Policy(26_214_400, 52_428_800, 30.0)
@@ -95,13 +91,22 @@ def _wall_clock(now: float) -> int:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Conversation(Script):
+class Conversation(DeviceScript):
     """The talking half of `StandInGateway`, with its options."""
 
     token: str | None = attrs.field(default=None, repr=False)
-    """The shared secret; None is auth mode "none": connects need no token."""
-    device_token: str | None = attrs.field(default=None, repr=False)
-    """Given to clients with a device, and accepted from them."""
+    """The shared secret; without it and ``password`` connects need none: auth mode "none"."""
+    password: str | None = attrs.field(default=None, repr=False)
+    """The shared secret of auth mode "password". Not together with ``token``."""
+    bootstrap_token: str | None = attrs.field(default=None, repr=False)
+    """Pairs one device, once."""
+    remote: bool = False
+    """See clients as remote: new devices and upgrades need ``approve``, who guesses is locked out,
+    and without a device there are no scopes. On loopback (False) devices are approved silently."""
+    verify: Callable[[bytes, bytes, bytes], bool] = attrs.field(default=ed25519.verify, repr=False)
+    """From public key, signature and message to whether a device signed it. The default checks
+    Ed25519 in plain Python, the same on every machine; a test whose signer is none passes
+    ``lambda *_: True``."""
     policy: Policy = POLICY
     legacy: bool = False
     """Speak to the original OpenButter connector instead of today's clients."""
@@ -115,10 +120,9 @@ class Conversation(Script):
     """Seconds until hello (wire.md 1)."""
     ping_interval: float = 25.0
     """Seconds between pings from hello on (wire.md 6)."""
-    seed: int = 0
-    """Gateways with different seeds have different boot ids, nonces and connection ids."""
     wall_clock: Callable[[float], int] = attrs.field(default=_wall_clock, repr=False)
-    """From ``now`` to milliseconds since the epoch."""
+    """From ``now`` to milliseconds since the epoch: the challenge's ``ts``, and what ``signedAt``
+    is held against. A gateway whose clock is wrong has one that is."""
     received: deque[Received] = attrs.field(
         factory=lambda: deque(maxlen=RECEIVED), init=False, repr=False
     )
@@ -135,6 +139,8 @@ class Conversation(Script):
     _numbers: int = attrs.field(default=0, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.token is not None and self.password is not None:
+            raise InvalidSettings("a gateway has one shared secret: token or password")
         self._boot = hello.Boot(self._new_uuid(), self.wall_clock(0.0))
 
     @property
@@ -163,11 +169,18 @@ class Conversation(Script):
             peer.link.refuse(503, _NO_SLOT)
         else:
             peer.link.accept()
-            challenge = Challenge(self._new_uuid(), self._now_ms, request.origin)
-            peer.challenge = challenge
-            payload = hello.challenge(challenge.nonce, challenge.ts)
-            peer.link.send_text(encode_event(EVENT_CHALLENGE, payload))
+            self._challenge(peer, request.origin)
             self._timers.set((Due.HANDSHAKE, peer.id), self._clock.now + self.handshake_timeout)
+
+    def _challenge(self, peer: Peer, origin: str) -> None:
+        nonce = self._new_uuid()
+        payload: Any = hello.challenge(nonce, self._now_ms)
+        if self._challenges:
+            payload = self._challenges.popleft()
+            given = payload.get("nonce") if isinstance(payload, dict) else None
+            nonce = given if isinstance(given, str) else nonce
+        peer.challenge = Challenge(nonce, origin)
+        peer.link.send_text(encode_event(EVENT_CHALLENGE, payload))
 
     def _handshake(self, peer: Peer, data: bytes) -> None:
         request = decode_request(data)
@@ -192,11 +205,20 @@ class Conversation(Script):
             return self._refusals.popleft()
         if self._starting:
             return _STARTING
-        credentials = Credentials(self.token, self.device_token)
+        config = AuthConfig(
+            self.token, self.password, self.bootstrap_token, self.remote, self.verify
+        )
         if self.legacy:
-            return admit_original(request.params, credentials)
+            return admit_original(request.params, config)
         assert peer.challenge is not None
-        return admit(request.params, peer.challenge, credentials)
+        known = self.pending.keys()
+        verdict = self._admission.admit(
+            request.params, peer.challenge, config, self._clock.now, self._now_ms
+        )
+        for request_id in self.pending.keys() - known:
+            payload = hello.pair_requested(self.pending[request_id], request.params, self._now_ms)
+            self._act(Push(hello.EVENT_PAIR_REQUESTED, payload, needs=hello.OWNER_SCOPES))
+        return verdict
 
     def _welcome(self, peer: Peer, request: Request, grant: Grant) -> None:
         peer.grant = grant

@@ -1,4 +1,4 @@
-"""The payloads the gateway makes up itself: challenge, hello-ok, health, shutdown (wire.md 3).
+"""The payloads the gateway makes up itself: challenge, hello-ok, health and others (wire.md 3, 4).
 
 Rules kept here:
 
@@ -16,9 +16,15 @@ from typing import Any, Final
 import attrs
 
 from butter_proto.events import Policy
-from butter_proto.testing.admission import PROTOCOL, Grant
+from butter_proto.testing.admission import PROTOCOL
+from butter_proto.testing.devices import IssuedToken, PairingRequest
+from butter_proto.testing.verdicts import Grant
 
 SERVER_VERSION: Final = "2026.9.6"
+EVENT_PAIR_REQUESTED: Final = "device.pair.requested"
+EVENT_PAIR_RESOLVED: Final = "device.pair.resolved"
+OWNER_SCOPES: Final = frozenset({"operator.pairing", "operator.admin"})
+"""Who has one of these hears of pairing (wire.md 4)."""
 EVENTS: Final = (
     "connect.challenge",
     "agent",
@@ -29,14 +35,15 @@ EVENTS: Final = (
     "health",
     "heartbeat",
     "cron",
-    "device.pair.requested",
-    "device.pair.resolved",
+    EVENT_PAIR_REQUESTED,
+    EVENT_PAIR_RESOLVED,
     "session.message",
     "sessions.changed",
 )
 _CAPABILITIES: Final = ("chat-send-routing-contract", "model-catalog-snapshot")
 _MAX_ATTACHMENT: Final = 19_464_192
 _MAX_IMAGE: Final = 6_291_456
+_REMOTE_IP: Final = "203.0.113.9"
 
 
 @attrs.frozen
@@ -77,6 +84,36 @@ def shutdown(restart_expected: float | None) -> dict[str, Any]:
     return {"reason": "gateway restarting", "restartExpectedMs": round(restart_expected * 1000)}
 
 
+def pair_requested(request: PairingRequest, params: dict[str, Any], now_ms: int) -> dict[str, Any]:
+    """Build the payload of ``device.pair.requested`` for a connect request with these params."""
+    client = params["client"]
+    return {
+        "requestId": request.request_id,
+        "deviceId": request.device_id,
+        "publicKey": params["device"]["publicKey"],
+        "platform": client["platform"],
+        "clientId": client["id"],
+        "clientMode": client["mode"],
+        "role": request.role,
+        "roles": [request.role],
+        "scopes": list(request.scopes),
+        "remoteIp": _REMOTE_IP,
+        "silent": False,
+        "isRepair": False,
+        "ts": now_ms,
+    }
+
+
+def pair_resolved(request: PairingRequest, decision: str, now_ms: int) -> dict[str, Any]:
+    """Build the payload of ``device.pair.resolved``."""
+    return {
+        "requestId": request.request_id,
+        "deviceId": request.device_id,
+        "decision": decision,
+        "ts": now_ms,
+    }
+
+
 def hello_ok(
     grant: Grant,
     policy: Policy,
@@ -105,7 +142,7 @@ def hello_ok(
         "controlUiWidgetKinds": [],
         "controlUiLinkReaders": [],
         "pluginSurfaceUrls": {"canvas": f"http://127.0.0.1/__openclaw__/cap/{connection_id}"},
-        "auth": _auth(grant, connection_id, now_ms),
+        "auth": _auth(grant, connection_id),
         "policy": _policy(policy),
     }
 
@@ -126,20 +163,31 @@ def _snapshot(boot: Boot, now_ms: int) -> dict[str, Any]:
     }
 
 
-def _auth(grant: Grant, connection_id: str, now_ms: int) -> dict[str, Any]:
+def _auth(grant: Grant, connection_id: str) -> dict[str, Any]:
     auth: dict[str, Any] = {
         "method": grant.method,
         "role": grant.role,
         "scopes": list(grant.scopes),
         "recoveryScope": f"U{connection_id}",
     }
-    if grant.device_token is not None:
+    if grant.token is not None:
         auth |= {
-            "deviceToken": grant.device_token,
-            "issuedAtMs": now_ms,
+            "deviceToken": grant.token.token,
+            "issuedAtMs": grant.token.issued_at_ms,
             "recoveryMigrationAllowed": True,
         }
+    if grant.further_tokens:
+        auth["deviceTokens"] = [_further(token) for token in grant.further_tokens]
     return auth
+
+
+def _further(token: IssuedToken) -> dict[str, Any]:
+    return {
+        "deviceToken": token.token,
+        "role": token.role,
+        "scopes": list(token.scopes),
+        "issuedAtMs": token.issued_at_ms,
+    }
 
 
 def _policy(policy: Policy) -> dict[str, Any]:

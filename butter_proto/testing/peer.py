@@ -8,7 +8,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-from butter_proto.testing.admission import Challenge, Grant
+from butter_proto.testing.attempt import Challenge
 from butter_proto.testing.link import Phase, ServerLink
 from butter_proto.testing.script import Push
 from butter_proto.testing.server_frames import (
@@ -19,6 +19,7 @@ from butter_proto.testing.server_frames import (
     encode_event,
     encode_notification,
 )
+from butter_proto.testing.verdicts import Grant
 
 
 class Peer:
@@ -59,6 +60,12 @@ class Peer:
     def online(self) -> bool:
         """Whether hello-ok was sent, and no Close frame."""
         return self.grant is not None and self.link.phase is Phase.OPEN
+
+    def may_hear(self, event: Push) -> bool:
+        """Tell whether an event is for this peer."""
+        if not self.online or self.grant is None:
+            return False
+        return not event.needs or not event.needs.isdisjoint(self.grant.scopes)
 
     @property
     def unauthenticated(self) -> bool:

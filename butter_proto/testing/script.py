@@ -2,9 +2,9 @@
 
 Rules kept here:
 
-* No scripting call does I/O or takes a time. ``reply``, ``refuse_next`` and
-  ``refuse_upgrade_next`` hold for what comes later; the others are done, in order, when the
-  gateway's next input begins, for which ``next_timeout`` then asks at once.
+* No scripting call does I/O or takes a time. ``reply`` and the calls that end in ``_next`` hold for
+  what comes later; the others are done, in order, when the gateway's next input begins, for which
+  ``next_timeout`` then asks at once.
 * The calls may come from another thread; after each of them ``wake`` is called, which a driver
   sets so that it hears of them.
 """
@@ -19,8 +19,9 @@ from typing import Any
 import attrs
 
 from butter_proto.errors import GatewayError
-from butter_proto.testing.admission import Refusal
 from butter_proto.testing.answers import Reply, Scripted
+from butter_proto.testing.devices import PairingRequest, Withdrawal
+from butter_proto.testing.verdicts import Refusal
 
 
 @attrs.frozen
@@ -31,6 +32,8 @@ class Push:
     payload: Any = attrs.field(repr=False)
     state_version: Any = None
     seq_gap: int = 0
+    needs: frozenset[str] = frozenset()
+    """The scopes of which a peer must have one; empty: everybody gets it."""
 
 
 @attrs.frozen
@@ -66,7 +69,24 @@ class Pause(Enum):
     RESUME = "resume"
 
 
-Action = Push | CloseAll | Drop | Restart | Pause
+@attrs.frozen
+class Resolve:
+    """The owner's word on a pairing request."""
+
+    request: PairingRequest
+    approved: bool
+
+
+@attrs.frozen
+class Disown:
+    """A withdrawal, and the end of the device's connections."""
+
+    device_id: str
+    what: Withdrawal
+    role: str = ""
+
+
+Action = Push | CloseAll | Drop | Restart | Pause | Resolve | Disown
 
 
 @attrs.frozen
@@ -92,6 +112,7 @@ class Script:
     _replies: dict[str, Reply] = attrs.field(factory=dict, init=False, repr=False)
     _refusals: deque[Refusal] = attrs.field(factory=deque, init=False, repr=False)
     _upgrade_refusals: deque[UpgradeRefusal] = attrs.field(factory=deque, init=False, repr=False)
+    _challenges: deque[Any] = attrs.field(factory=deque, init=False, repr=False)
 
     def reply(
         self,
@@ -153,6 +174,15 @@ class Script:
         """
         given = None if headers is None else tuple(headers)
         self._upgrade_refusals.extend([UpgradeRefusal(status, given, body)] * times)
+        self.wake()
+
+    def challenge_next(self, payload: Any, *, times: int = 1) -> None:
+        """Send a payload in place of the next challenges, exactly as given.
+
+        So a test breaks one: ``ts`` missing, negative or a string, no ``nonce``. A ``nonce`` that
+        is a string is the one that devices must sign on that socket.
+        """
+        self._challenges.extend([payload] * times)
         self.wake()
 
     def close(self, code: int, reason: str = "") -> None:

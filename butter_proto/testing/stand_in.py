@@ -2,7 +2,7 @@
 
 Rules kept here:
 
-* It behaves as wire.md measured the real gateway on loopback; comments name the section.
+* It behaves as wire.md measured the real gateway, on loopback or remote; comments name the section.
 * Inputs do all the work and never raise, whatever the bytes; only a test's own reply function
   may. ``now`` is monotonic seconds; the largest one seen counts.
 * A driver, after each input, takes ``data_to_send`` of each socket until ``b""``, then
@@ -24,7 +24,16 @@ from butter_proto.testing import hello
 from butter_proto.testing.conversation import Conversation, Due
 from butter_proto.testing.link import Phase
 from butter_proto.testing.peer import Peer
-from butter_proto.testing.script import Action, CloseAll, Drop, Pause, Push, Restart
+from butter_proto.testing.script import (
+    Action,
+    CloseAll,
+    Disown,
+    Drop,
+    Pause,
+    Push,
+    Resolve,
+    Restart,
+)
 from butter_proto.timers import TICK
 
 MAX_UNANSWERED_PINGS: Final = 2
@@ -45,7 +54,9 @@ class ClosePeer:
 
 @attrs.define(eq=False, kw_only=True)
 class StandInGateway(Conversation):
-    """A gateway on loopback, for tests: `Conversation` has its options, `Script` what it is told.
+    """A gateway, for tests.
+
+    `Conversation` has its options, `Script` and `DeviceScript` have what it may be told.
 
     All sockets share one clock. Socket numbers are the driver's; one must not come twice while
     its socket lives. Inputs for an unknown number do nothing.
@@ -232,6 +243,10 @@ class StandInGateway(Conversation):
                 self._end(peer)
         elif isinstance(action, Restart):
             self._restart(action)
+        elif isinstance(action, Resolve):
+            self._resolve(action)
+        elif isinstance(action, Disown):
+            self._disown(action)
         elif action is Pause.STALL:
             self._stalled = True
         else:
@@ -239,7 +254,7 @@ class StandInGateway(Conversation):
 
     def _push(self, event: Push) -> None:
         for peer in self._peers.values():
-            if peer.online:
+            if peer.may_hear(event):
                 peer.tell(event, json_rpc=self.json_rpc)
                 self._settle(peer)
 
@@ -249,6 +264,26 @@ class StandInGateway(Conversation):
         backlog, self._backlog = self._backlog, deque()
         for what in backlog:
             self._do_or_keep(what)
+
+    def _resolve(self, word: Resolve) -> None:
+        request, now_ms = word.request, self._now_ms
+        if request.request_id not in self.pending:
+            return  # a silent approval or a removal came before
+        if word.approved:
+            self._admission.devices.grant(self.pending[request.request_id], now_ms)
+        else:
+            self._admission.devices.reject(request.request_id)
+        decision = "approved" if word.approved else "rejected"
+        payload = hello.pair_resolved(request, decision, now_ms)
+        self._push(Push(hello.EVENT_PAIR_RESOLVED, payload, needs=hello.OWNER_SCOPES))
+
+    def _disown(self, withdrawal: Disown) -> None:
+        self._admission.devices.withdraw(
+            withdrawal.device_id, withdrawal.what, withdrawal.role, self._now_ms
+        )
+        for peer in self._peers.values():
+            if peer.grant is not None and peer.grant.device_id == withdrawal.device_id:
+                self._close(peer, 4001, "device removed")  # wire.md 4
 
     def _restart(self, restart: Restart) -> None:
         now = self._clock.now

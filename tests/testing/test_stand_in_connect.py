@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from typing import Any
 
@@ -15,35 +13,11 @@ from butter_proto.events import Policy
 from butter_proto.testing import StandInGateway
 from tests.testing.raw_client import SCOPES, RawClient, connect_params
 
-PUBLIC_KEY = bytes(range(32))
 NOT_ALLOWED = "must be equal to one of the allowed values"
-DEVICE_ID = hashlib.sha256(PUBLIC_KEY).hexdigest()
 
 
 def client_of(client_id: str, mode: str) -> dict[str, Any]:
     return {"id": client_id, "version": "1", "platform": "linux", "mode": mode}
-
-
-def device_for(client: RawClient, **changes: Any) -> dict[str, Any]:
-    """Build a device object for the challenge that a client was told."""
-    challenge = client.inbox[0]["payload"]
-    return {
-        "id": DEVICE_ID,
-        "publicKey": base64.urlsafe_b64encode(PUBLIC_KEY).rstrip(b"=").decode(),
-        "signature": "s",
-        "signedAt": challenge["ts"],
-        "nonce": challenge["nonce"],
-        **changes,
-    }
-
-
-def connect_with_device(
-    gateway: StandInGateway, *, device: dict[str, Any] | None = None, **changes: Any
-) -> RawClient:
-    client = RawClient(gateway).upgrade()
-    params = connect_params(client=client_of("cli", "cli"), **changes)
-    client.request("connect", {**params, "device": device_for(client, **(device or {}))})
-    return client
 
 
 @pytest.fixture(params=[False, True], ids=["whole", "byte by byte"])
@@ -96,7 +70,8 @@ def test_boot_and_connection_ids_differ_by_seed_and_socket() -> None:
 
 
 def test_the_stand_in_shows_no_secret_in_its_repr() -> None:
-    assert "s3cret" not in repr(StandInGateway(token="s3cret", device_token="s3cret"))
+    assert "s3cret" not in repr(StandInGateway(token="s3cret", bootstrap_token="s3cret"))
+    assert "s3cret" not in repr(StandInGateway(password="s3cret"))
 
 
 @pytest.mark.parametrize(
@@ -407,73 +382,6 @@ def test_a_node_needs_a_device() -> None:
 def test_without_a_shared_secret_the_cli_needs_a_device() -> None:
     client = RawClient(StandInGateway()).connect(client=client_of("cli", "cli"))
     assert client.error["details"] == {"code": "DEVICE_IDENTITY_REQUIRED"}
-
-
-# --- devices
-
-
-def test_a_device_gets_its_token_with_hello() -> None:
-    gateway = StandInGateway(token="t", device_token="d1")
-    client = connect_with_device(gateway, auth={"token": "t"})
-    auth = client.inbox[-1]["payload"]["auth"]
-    assert (auth["method"], auth["deviceToken"], auth["scopes"]) == ("token", "d1", SCOPES)
-
-
-def test_the_backend_identity_gets_no_device_token() -> None:
-    client = RawClient(StandInGateway(device_token="d1")).upgrade()
-    params = connect_params(device=device_for(client))
-    assert "deviceToken" not in client.request("connect", params)["payload"]["auth"]
-
-
-@pytest.mark.parametrize(
-    "auth",
-    [{"deviceToken": "d1"}, {"token": "d1"}, {"token": "wrong", "deviceToken": "d1"}],
-)
-def test_a_device_token_opens_from_either_field(auth: dict[str, str]) -> None:
-    client = connect_with_device(StandInGateway(token="t", device_token="d1"), auth=auth)
-    assert client.inbox[-1]["payload"]["auth"]["method"] == "device-token"
-
-
-@pytest.mark.parametrize(
-    ("auth", "reason", "can_retry", "next_step"),
-    [
-        ({}, "token_missing", False, "update_auth_configuration"),
-        ({"token": "x"}, "token_mismatch", True, "retry_with_device_token"),
-        ({"deviceToken": "x"}, "device_token_mismatch", False, "update_auth_credentials"),
-    ],
-)
-def test_wrong_secrets_of_a_device_have_the_measured_details(
-    auth: dict[str, str], reason: str, can_retry: bool, next_step: str
-) -> None:
-    client = connect_with_device(StandInGateway(token="t", device_token="d1"), auth=auth)
-    assert client.error["details"] == {
-        "code": f"AUTH_{reason.upper()}",
-        "authReason": reason,
-        "canRetryWithDeviceToken": can_retry,
-        "recommendedNextStep": next_step,
-    }
-
-
-@pytest.mark.parametrize(
-    ("device", "code"),
-    [
-        ({"nonce": "other"}, "DEVICE_AUTH_NONCE_MISMATCH"),
-        ({"nonce": " "}, "DEVICE_AUTH_NONCE_REQUIRED"),
-        ({"signedAt": 1_795_000_000_000 - 121_000}, "DEVICE_AUTH_SIGNATURE_EXPIRED"),
-        ({"id": "0" * 64}, "DEVICE_AUTH_DEVICE_ID_MISMATCH"),
-        ({"publicKey": "x"}, "DEVICE_AUTH_DEVICE_ID_MISMATCH"),
-        ({"publicKey": "é"}, "DEVICE_AUTH_DEVICE_ID_MISMATCH"),
-    ],
-)
-def test_what_a_device_signs_is_checked(device: dict[str, Any], code: str) -> None:
-    client = connect_with_device(StandInGateway(), device=device)
-    assert client.error["details"]["code"] == code
-
-
-def test_standard_base64_is_accepted_for_a_public_key() -> None:
-    padded = base64.b64encode(PUBLIC_KEY).decode()
-    client = connect_with_device(StandInGateway(), device={"publicKey": padded})
-    assert client.inbox[-1]["ok"] is True
 
 
 # --- scripted refusals
