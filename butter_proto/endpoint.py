@@ -21,7 +21,20 @@ import attrs
 from butter_proto.errors import InvalidSettings
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
-_CGNAT = ipaddress.ip_network("100.64.0.0/10")
+_LOOPBACK = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "::1/128")))
+_PRIVATE = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),  # RFC 1918
+            "100.64.0.0/10",  # RFC 6598: behind a carrier's NAT, and tailnets
+            "169.254.0.0/16",  # RFC 3927, link-local
+            "fc00::/7",  # RFC 4193, unique local
+            "fe80::/10",  # RFC 4291, link-local
+        ),
+    )
+)
+"""Not Python's ``is_private``, which holds documentation and reserved ranges too."""
 _PRIVATE_SUFFIXES = (".local", ".ts.net")
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAX_HOST = 253
@@ -39,6 +52,7 @@ class Reach(Enum):
     PRIVATE = "private"
     """Private, link-local or shared (CGNAT) addresses, ``.local`` and ``.ts.net`` names."""
     PUBLIC = "public"
+    """Everything else: also names without a dot, reserved ranges, and ``0.0.0.0``."""
 
 
 @attrs.frozen
@@ -92,10 +106,10 @@ class Endpoint:
                 return Reach.LOOPBACK
             return Reach.PRIVATE if host.endswith(_PRIVATE_SUFFIXES) else Reach.PUBLIC
         address = getattr(address, "ipv4_mapped", None) or address
-        if address.is_loopback:
+        if any(address in network for network in _LOOPBACK):
             return Reach.LOOPBACK
-        shared = address.version == 4 and address in _CGNAT  # noqa: PLR2004 - the IP version
-        return Reach.PRIVATE if address.is_private or shared else Reach.PUBLIC
+        private = any(address in network for network in _PRIVATE)
+        return Reach.PRIVATE if private else Reach.PUBLIC
 
     def __str__(self) -> str:
         path, question, query = self.target.partition("?")
