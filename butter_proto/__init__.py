@@ -54,6 +54,7 @@ from butter_proto.machine import (
     State,
     Stats,
 )
+from butter_proto.pins import Pin
 from butter_proto.reconnect import ROWS, Action, Attempts, Decision, decide
 from butter_proto.secret import Secret
 from butter_proto.settings import (
@@ -116,6 +117,7 @@ __all__ = [
     "NotOnline",
     "OpenTransport",
     "PendingFull",
+    "Pin",
     "Probe",
     "Reach",
     "ReconnectSettings",

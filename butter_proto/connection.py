@@ -51,6 +51,7 @@ from butter_proto.link import HostClose, Inbound, Link, Opened, PongReceived, Re
 from butter_proto.machine import Message
 from butter_proto.message_link import MessageLink
 from butter_proto.outbox import BAD_DATA
+from butter_proto.pins import fingerprints
 from butter_proto.probes import Probes
 from butter_proto.redaction import Redaction
 from butter_proto.requests import PendingRequest, Requests
@@ -164,13 +165,22 @@ class Connection:
 
     # --- transport inputs -------------------------------------------------------------------
 
-    def opened(self, now: float) -> None:
-        """Take note that the transport is open; what the link sends first is now to be pulled."""
-        if self.phase is Phase.OPENING and not self._opened:
-            self._now = now
-            self._opened = True
-            self._link.start()
-            self._take_items()
+    def opened(self, now: float, certificate: bytes | None) -> None:
+        """Take note that the transport is open; what the link sends first is now to be pulled.
+
+        Where there are pins, it sends nothing to a peer whose certificate (DER) matches none.
+        """
+        if self.phase is not Phase.OPENING or self._opened:
+            return
+        self._now = now
+        self._opened = True
+        pins = self._settings.pins
+        if pins and not (certificate and any(pin.matches(certificate) for pin in pins)):
+            seen = fingerprints(certificate) if certificate else "no certificate was told"
+            self._end(Ending(EndKind.PIN_MISMATCH, seen))
+            return
+        self._link.start()
+        self._take_items()
 
     def receive(self, inbound: Inbound, now: float) -> None:
         """Take in what a transport brought, in the framing that it has; not once ``closed``."""
@@ -499,7 +509,9 @@ def _link_for(around: Surroundings) -> Link:
     settings = around.settings
     if settings.framing is Framing.MESSAGES:
         return MessageLink(settings.limits, around.counters)
-    return WebSocketLink(around.endpoint, settings.limits, around.entropy, around.counters)
+    return WebSocketLink(
+        around.endpoint, settings.limits, around.entropy, around.counters, settings.headers
+    )
 
 
 def _abridged(details: object) -> dict[str, Any] | None:

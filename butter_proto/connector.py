@@ -54,6 +54,7 @@ from butter_proto.machine import (
     State,
     Stats,
 )
+from butter_proto.policy import check_transport
 from butter_proto.reconnect import Action
 from butter_proto.requests import PendingRequest
 from butter_proto.settings import DEFAULT, MONTH, Default, Dialect, Framing, Settings
@@ -103,7 +104,8 @@ class Connector:
     ``signer`` makes it a device: what is kept for ``token_key`` goes into ``start``, and each new
     token is told as `DeviceTokenIssued`, to be answered by ``token_stored``.
 
-    Raises `InvalidSettings` for a URL that cannot work. Call ``start`` first.
+    Raises `InvalidSettings` for a URL that cannot work, or not safely (policy.py). Call ``start``
+    first.
     """
 
     def __init__(
@@ -126,12 +128,13 @@ class Connector:
             self._endpoint = url
         if signer is not None and settings.dialect is Dialect.OPENBUTTER_V1:
             raise InvalidSettings("the original dialect knows no devices")
+        check_transport(self._endpoint, settings)
         self._settings = settings
         self._identity = settings.identity_for(device=signer is not None)
         self._keyring = Keyring(
             settings.credentials,
             device=signer is not None,
-            trusted=self._endpoint.reach is Reach.LOOPBACK,
+            trusted=self._endpoint.reach is Reach.LOOPBACK or bool(settings.pins),
         )
         self._check_connect_size(settings.credentials)
         self._token_key = None if signer is None else self._token_key_of(signer)
@@ -345,17 +348,19 @@ class Connector:
     # --- transport inputs -------------------------------------------------------------------
 
     def transport_opened(
-        self,
-        transport_id: int,
-        now: float,
-        certificate: bytes | None = None,  # noqa: ARG002 - the contract's shape
+        self, transport_id: int, now: float, certificate: bytes | None = None
     ) -> None:
-        """Tell that a transport is open; pull its bytes."""
+        """Tell that a transport is open; pull everything.
+
+        ``certificate`` is the peer's leaf (DER) after TLS. Without one that matches a pin, where
+        there are pins, nothing is sent.
+        """
         connection, now = self._begin(transport_id, now)
         if connection is not None:
-            if self._endpoint.tls:
+            connection.opened(now, certificate)
+            if self._endpoint.tls and connection.ending is None:
                 self._supervisor.on_certificate_accepted()
-            connection.opened(now)
+            self._settle(transport_id, connection)
 
     def receive_data(self, transport_id: int, data: bytes, now: float) -> None:
         """Hand over what was read; ``b""`` is the end of the stream. Pull everything."""
@@ -460,7 +465,7 @@ class Connector:
             self._keyring.choose(self._identity.scopes),
             self._signed,
             self._keyring.stored,
-            self._keyring.secrets,
+            (*self._settings.secrets, *self._keyring.secrets),
             self._hello,
         )
         self._signed = SignedPayload.V3

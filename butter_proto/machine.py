@@ -193,7 +193,10 @@ class Machine(Protocol):
     def transport_opened(
         self, transport_id: int, now: float, certificate: bytes | None = None
     ) -> None:
-        """Tell that a transport is open; ``certificate`` is the peer's leaf (DER) after TLS."""
+        """Tell that a transport is open; ``certificate`` is the peer's leaf (DER) after TLS.
+
+        Pull everything: where pins are set, one that matches none ends the connection.
+        """
 
     def receive_data(self, transport_id: int, data: bytes, now: float) -> None:
         """Hand over what was read; ``b""`` is the end of the stream."""

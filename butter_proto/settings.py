@@ -16,6 +16,7 @@ import attrs
 
 from butter_proto.credentials import Credentials
 from butter_proto.errors import InvalidSettings
+from butter_proto.headers import Headers, secrets_of_headers, to_headers
 from butter_proto.identity import (
     BACKEND,
     CLI,
@@ -25,6 +26,7 @@ from butter_proto.identity import (
     ROLES,
     Identity,
 )
+from butter_proto.pins import Pin, to_pins
 from butter_proto.secret import Secret, to_secret
 
 MIB: Final = 1024 * 1024
@@ -219,6 +221,12 @@ class Settings:
     """The gateway's shared password, for its password mode (wire.md 5)."""
     bootstrap_token: Secret | None = attrs.field(default=None, converter=to_secret)
     """A setup code's token, which pairs a device once; used where there is no other credential."""
+    allow_plaintext: bool = attrs.field(default=False, validator=_instance(bool))
+    """Whether ``ws://`` may go to public hosts too, token and chats in clear text."""
+    pins: tuple[Pin, ...] = attrs.field(default=(), converter=to_pins)
+    """SHA-256 of the certificates, or of their keys, one of which the gateway must show."""
+    headers: Headers = attrs.field(default=(), converter=to_headers)
+    """Added to the upgrade request, over ``wss://`` only; their values are secrets."""
     json_rpc: bool = attrs.field(default=False, validator=_instance(bool))
     """Requests as JSON-RPC 2.0; connect keeps the ``req`` form."""
     timeouts: Timeouts = attrs.field(factory=Timeouts, validator=_instance(Timeouts))
@@ -235,6 +243,10 @@ class Settings:
     """The bounds of the buffers."""
 
     def __attrs_post_init__(self) -> None:
+        if self.headers and self.framing is Framing.MESSAGES:
+            raise InvalidSettings(
+                "headers need framing=BYTES: a host that owns the WebSocket sends its own upgrade"
+            )
         identity = self.identity
         if self.dialect is Dialect.OPENBUTTER_V1 or identity is None:
             return
@@ -256,7 +268,7 @@ class Settings:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets that must not appear in anything told."""
-        return self.credentials.secrets
+        return (*self.credentials.secrets, *secrets_of_headers(self.headers))
 
     def identity_for(self, *, device: bool) -> Identity:
         """Return who connects, with or without a device that signs."""

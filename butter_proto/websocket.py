@@ -45,6 +45,7 @@ from wsproto.utilities import ProtocolError
 from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending, EndKind
+from butter_proto.headers import Headers
 from butter_proto.link import HostInput, Inbound, LinkItem, Opened, PongReceived, Received
 from butter_proto.outbox import BAD_DATA, LENGTH_16, Outbox
 from butter_proto.settings import HOUR, Limits, Probe
@@ -82,9 +83,11 @@ class WebSocketLink:
         limits: Limits,
         entropy: Callable[[int], bytes],
         counters: Counters,
+        headers: Headers = (),
     ) -> None:
         self.outbox = Outbox(entropy, counters)
         self._counters = counters
+        self._headers = headers
         self._endpoint = endpoint
         self._limits = limits
         self._entropy = entropy
@@ -107,8 +110,10 @@ class WebSocketLink:
         return self._phase is _Phase.BODY
 
     def start(self) -> None:
-        """Queue the upgrade request. No Origin: one empties the granted scopes (wire.md 2)."""
-        data = self._ws.send(Request(host=_ANY_HOST.decode(), target=self._endpoint.target))
+        """Queue the upgrade request. No Origin of ours: it empties the scopes (wire.md 2)."""
+        added = [(name.encode(), value.reveal().encode()) for name, value in self._headers]
+        target = self._endpoint.target
+        data = self._ws.send(Request(host=_ANY_HOST.decode(), target=target, extra_headers=added))
         handshake = self._ws.handshake
         drawn = handshake._nonce  # noqa: SLF001 - wsproto draws it from the system
         assert drawn is not None

@@ -1,7 +1,7 @@
 """Connecting to a stand-in gateway without sockets, so that trio's MockClock works.
 
     stand_in = StandInGateway(token="t")
-    async with connect("ws://gateway", token="t", dial=memory_dial(stand_in)) as gateway:
+    async with connect("ws://gateway.local", token="t", dial=memory_dial(stand_in)) as gateway:
         ...
 
 Rules kept here:

@@ -57,7 +57,9 @@ class WebSocketGateway(Gateway):
             self.fail(command.id, error)
             return
         try:
-            self.machine.transport_opened(command.id, now())
+            tls_object = websocket.transport.get_extra_info("ssl_object")
+            certificate = tls_object and tls_object.getpeercert(binary_form=True)
+            self.machine.transport_opened(command.id, now(), certificate)
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._send(command.id, websocket))
                 await self._receive(command.id, websocket)

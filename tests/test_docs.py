@@ -116,7 +116,7 @@ def test_a_guarantee_without_a_test_is_named(
 # --- the pages ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["embedding.md", "settings.md"])
+@pytest.mark.parametrize("name", ["embedding.md", "settings.md", "transport.md"])
 def test_the_runnable_blocks_of_a_page_run_one_after_the_other(name: str) -> None:
     page = TOP / "docs" / name
     text = page.read_text()
@@ -129,7 +129,7 @@ def test_the_runnable_blocks_of_a_page_run_one_after_the_other(name: str) -> Non
 
 def test_no_other_page_has_runnable_blocks() -> None:
     found = {page.name for page in PAGES if RUNNABLE.search(page.read_text())}
-    assert found == {"embedding.md", "settings.md"}
+    assert found == {"embedding.md", "settings.md", "transport.md"}
 
 
 def anchors(page: Path) -> set[str]:

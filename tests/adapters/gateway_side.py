@@ -19,6 +19,7 @@ from tests.adapters.worlds import TrioWorld, entered, run_sync
 _CLOSE_FRAME: Final = 8
 """Bytes of a masked Close frame without a reason: header, mask, code (RFC 6455, 5.2 and 5.5.1)."""
 _WINDOW: Final = 64 * 1024
+_HEAD: Final = 16 * 1024
 
 
 class Relay:
@@ -29,6 +30,10 @@ class Relay:
 
     def __init__(self, world: TrioWorld, gateway: str, context: ssl.SSLContext | None) -> None:
         self.url = ""
+        self.head = b""
+        """The first 16 KiB that clients sent, all of them one after the other."""
+        self.ended = 0
+        """How many clients have come and gone."""
         self._world = world
         self._gateway_port = urlsplit(gateway).port or 0
         self._context = context
@@ -69,6 +74,12 @@ class Relay:
             yield
 
     async def _relay(self, plain: trio.SocketStream) -> None:
+        try:
+            await self._connect(plain)
+        finally:
+            self.ended += 1
+
+    async def _connect(self, plain: trio.SocketStream) -> None:
         async with plain:
             try:
                 gateway = await trio.open_tcp_stream("127.0.0.1", self._gateway_port)
@@ -90,6 +101,7 @@ class Relay:
     async def _carry_up(self, client: trio.abc.Stream, gateway: trio.abc.Stream) -> None:
         while data := await client.receive_some(CHUNK):
             await self._reading.wait()
+            self.head = (self.head + data)[:_HEAD]
             self._tail = (self._tail + data)[-_CLOSE_FRAME:]
             await gateway.send_all(data)
 

@@ -18,7 +18,7 @@ from butter_proto.errors import (
 from butter_proto.handshake import read_hello
 from butter_proto.settings import Dialect
 
-URL = "ws://gateway.test/"
+URL = "ws://gateway.local/"
 HELLO = {"type": "hello-ok", "protocol": 4}
 REFUSED = Ending(EndKind.TRANSPORT_FAILED, fault=TransportFault(FaultKind.REFUSED, "no"))
 LOST = Ending(EndKind.END_OF_STREAM, online=True)

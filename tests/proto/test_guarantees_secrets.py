@@ -45,6 +45,7 @@ from tests.proto.operations import PARAM, Op, Refused, World, op
 from tests.proto.strategies import over_both_framings, passing, requests, roomy_settings, wishes
 
 SECRETS = (TOKEN, PASSWORD, DEVICE_TOKEN, RECOVERY, SURFACE)
+HEADER = "QQ-header-QQ"
 SECRET_MARK = "QQ-"
 """Part of each secret, and of nothing else."""
 HIDDEN_MARK = "PP-"
@@ -171,6 +172,15 @@ def test_g11_a_secret_that_the_gateway_repeats_is_not_told(framing: Framing, mee
     world.do([meeting])
     world.ended()
     world.online(phase=0)
+    world.do([meeting]).stop(abort=True)
+    check(world)
+
+
+@pytest.mark.parametrize("meeting", meetings_with(HEADER), ids=lambda one: one.name)
+def test_g11_an_added_header_that_something_repeats_is_not_told(meeting: Op) -> None:
+    headers = {"Authorization": f"Bearer {HEADER}"}
+    world = World(Settings(token=TOKEN, headers=headers), URL.replace("ws:", "wss:"))
+    world.online()
     world.do([meeting]).stop(abort=True)
     check(world)
 

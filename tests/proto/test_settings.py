@@ -22,6 +22,7 @@ from butter_proto.identity import (
     VERSION,
     Identity,
 )
+from butter_proto.pins import Pin
 from butter_proto.secret import Secret
 from butter_proto.settings import (
     HOUR,
@@ -223,6 +224,26 @@ def test_settings_show_no_secret() -> None:
     assert settings.secrets == (Secret(PLAIN), Secret(PLAIN + "2"))
 
 
+def test_the_values_of_added_headers_are_secrets() -> None:
+    settings = Settings(token=PLAIN, headers={"Authorization": f"Bearer {PLAIN}2"})
+    assert PLAIN not in repr(settings)
+    assert settings.secrets == (Secret(PLAIN), Secret(f"Bearer {PLAIN}2"), Secret(f"{PLAIN}2"))
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_a_host_that_sends_its_own_upgrade_takes_no_headers(dialect: Dialect) -> None:
+    with pytest.raises(InvalidSettings, match="headers need framing=BYTES"):
+        Settings(framing=Framing.MESSAGES, headers={"X-Key": "value"}, dialect=dialect)
+
+
+def test_pins_and_headers_are_none_unless_given_and_survive_a_change_of_others() -> None:
+    assert (Settings().pins, Settings().headers, Settings().allow_plaintext) == ((), (), False)
+    settings = settings_with(pins="00" * 32, headers={"X-Key": "value"})
+    assert settings.pins == (Pin(bytes(32)),)
+    assert attrs.evolve(settings, token="t").pins == settings.pins
+    assert attrs.evolve(settings, token="t").headers == settings.headers
+
+
 def test_settings_without_secrets_have_none_to_hide() -> None:
     assert Settings().secrets == ()
     assert Settings(password=Secret("p")).secrets == (Secret("p"),)
@@ -243,6 +264,7 @@ def test_a_secret_that_cannot_be_sent_is_refused_unseen(name: str, value: object
     [
         ("dialect", "Dialect"),
         ("identity", "Identity"),
+        ("allow_plaintext", "bool"),
         ("json_rpc", "bool"),
         ("timeouts", "Timeouts"),
         ("keepalive", "KeepaliveSettings"),

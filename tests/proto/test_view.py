@@ -18,14 +18,14 @@ from butter_proto.view import GatewayView
 
 def view() -> tuple[GatewayView, Connector, Client]:
     source = Random(1)
-    machine = Connector("ws://gateway.test", random=source.random, entropy=source.randbytes)
+    machine = Connector("ws://gateway.local", random=source.random, entropy=source.randbytes)
     client = Client()
     return GatewayView(machine, client), machine, client
 
 
 def test_it_shows_what_the_machine_knows() -> None:
     seen, machine, _ = view()
-    assert str(seen.endpoint) == "ws://gateway.test/"
+    assert str(seen.endpoint) == "ws://gateway.local/"
     assert (seen.state, seen.retry_at, seen.last_ending) == (State.IDLE, None, None)
     machine.start(0.0)
     machine.transport_failed(1, TransportFault(FaultKind.REFUSED), 0.0)

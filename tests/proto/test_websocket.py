@@ -32,6 +32,7 @@ from wsproto.utilities import generate_accept_token
 from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint, parse_url
 from butter_proto.errors import Ending, EndKind
+from butter_proto.headers import Headers, to_headers
 from butter_proto.link import LinkItem, Opened, PongReceived, Received
 from butter_proto.outbox import MAX_PONGS
 from butter_proto.settings import Limits
@@ -144,9 +145,11 @@ def assert_violation(items: list[LinkItem], out: bytes, code: int, text: str = "
 # --- the upgrade request ----------------------------------------------------------------------
 
 
-def upgrade_request(url: str, entropy: Callable[[int], bytes] = zeros) -> bytes:
+def upgrade_request(
+    url: str, entropy: Callable[[int], bytes] = zeros, headers: Headers = ()
+) -> bytes:
     endpoint, _ = parse_url(url)
-    link = WebSocketLink(endpoint, DEFAULT, entropy, Counters())
+    link = WebSocketLink(endpoint, DEFAULT, entropy, Counters(), headers)
     link.start()
     return link.outbox.take(0.0)
 
@@ -199,6 +202,33 @@ def test_the_host_header_is_the_urls_host_and_port(url: str, host: str) -> None:
     request = upgrade_request(url)
     assert request.count(b"\r\nHost: " + host.encode() + b"\r\n") == 1
     assert request.lower().count(b"\r\nhost:") == 1
+
+
+def test_added_headers_stand_behind_the_upgrades_own() -> None:
+    url = "wss://gateway.example"
+    headers = to_headers([("CF-Access-Client-Id", "id"), ("x-key", "a b"), ("X-Key", "Host: h")])
+    added = b"CF-Access-Client-Id: id\r\nx-key: a b\r\nX-Key: Host: h\r\n\r\n"
+    alone = upgrade_request(url).removesuffix(b"\r\n")
+    assert upgrade_request(url, headers=headers) == alone + added
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"\AX-[!#$%&'*+.^_`|~0-9A-Za-z-]{1,9}\Z"),
+        st.from_regex(r"\A[!-~]{1,9}([ \t][!-~]{1,9}){0,2}\Z"),
+        max_size=5,
+    )
+)
+def test_a_server_reads_added_headers_as_they_were_given(given_headers: dict[str, str]) -> None:
+    headers = to_headers(given_headers)
+    server = WSConnection(ConnectionType.SERVER)
+    server.receive_data(upgrade_request("wss://gateway.example", headers=headers))
+    [request] = server.events()
+    assert isinstance(request, Request)
+    read = [pair for pair in request.extra_headers if pair[0].startswith(b"x-")]
+    assert read == [
+        (name.lower().encode(), value.encode()) for name, value in given_headers.items()
+    ]
 
 
 # --- the answer to the upgrade ----------------------------------------------------------------

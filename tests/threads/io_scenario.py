@@ -35,9 +35,9 @@ _T = TypeVar("_T")
 
 PATIENCE: Final = 20.0
 """Seconds after which a test hangs."""
-URL: Final = "ws://gateway.test"
+URL: Final = "ws://gateway.local"
 COMMAND: Final = OpenTransport(
-    1, "gateway.test", 80, False, "gateway.test", None, Framing.BYTES, URL
+    1, "gateway.local", 80, False, "gateway.local", None, Framing.BYTES, URL
 )
 SOON: Final = Settings(reconnect=ReconnectSettings(base=0.01, cap=0.01, minimum=0.01))
 """Tries again at once."""
@@ -191,7 +191,7 @@ def authority() -> trustme.CA:
 
 
 @cache
-def certificate(name: str = "gateway.test", *, known: bool = True) -> trustme.LeafCert:
+def certificate(name: str = "gateway.local", *, known: bool = True) -> trustme.LeafCert:
     """Return a certificate for a name, of that CA or of one that nobody knows."""
     return (authority() if known else trustme.CA()).issue_cert(name)
 
@@ -218,7 +218,7 @@ def handshaken(near: socket.socket, far: socket.socket) -> tuple[ssl.SSLSocket, 
         target=lambda: served.append(context.wrap_socket(far, server_side=True))
     )
     serving.start()
-    client = trusting().wrap_socket(near, server_hostname="gateway.test")
+    client = trusting().wrap_socket(near, server_hostname="gateway.local")
     serving.join()
     served[0].send(b"\0")
     client.recv(1)  # and the session tickets before it

@@ -243,7 +243,7 @@ def test_after_tls_the_peers_certificate_is_returned_and_its_name_was_asked_for(
             opened.sendall(b"hello")
             assert opened.recv(1000) == b"hello"  # before that, a close would be a reset
     assert der == ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
-    assert server.names == ["gateway.test"]
+    assert server.names == ["gateway.local"]
     assert server.received == b"hello"
 
 
@@ -263,7 +263,7 @@ def test_a_certificate_that_is_not_accepted_gives_up_without_a_byte_of_ours(what
     settings = attrs.evolve(SOON, token="secret")
     with (
         answering(server) as dial,
-        running(connector(settings, "wss://gateway.test"), dial, context) as run,
+        running(connector(settings, "wss://gateway.local"), dial, context) as run,
     ):
         ending = run.until(GaveUp).ending
     assert ending is not None
@@ -280,7 +280,7 @@ def test_a_peer_without_tls_is_told_as_such_and_tried_again() -> None:
 
     with (
         answering(speak_plainly) as dial,
-        running(connector(url="wss://gateway.test"), dial, trusting()) as run,
+        running(connector(url="wss://gateway.local"), dial, trusting()) as run,
     ):
         ending = run.until(Retrying).ending
     assert ending.kind is EndKind.TRANSPORT_FAILED
@@ -310,7 +310,7 @@ def test_a_tls_handshake_that_hangs_counts_into_the_limit_of_opening() -> None:
 
     with (
         answering(say_nothing) as dial,
-        running(connector(settings, "wss://gateway.test"), dial, trusting()) as run,
+        running(connector(settings, "wss://gateway.local"), dial, trusting()) as run,
     ):
         ending = run.until(Retrying).ending
         run.end()

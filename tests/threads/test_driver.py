@@ -246,7 +246,7 @@ def test_large_messages_pass_tls_and_small_buffers_whole_in_both_directions() ->
         behind_tls(plain, presenting(certificate())) as url,
         Relay(url) as relay,
         connect(
-            "wss://gateway.test",
+            "wss://gateway.local",
             dial=relay,
             ssl_context=trusting(),
             settings=SOON,

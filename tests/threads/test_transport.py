@@ -254,7 +254,7 @@ def test_tls_may_write_in_order_to_read_and_read_in_order_to_write(begin_with: s
         while True:
             clogged += near.send(bytes(CHUNK))
     secure = trusting().wrap_socket(
-        near, server_hostname="gateway.test", do_handshake_on_connect=False
+        near, server_hostname="gateway.local", do_handshake_on_connect=False
     )
     with selectors.DefaultSelector() as selector:
         stage = Stage(Transport(1, selector), far, selector)

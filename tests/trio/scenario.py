@@ -20,12 +20,12 @@ from butter_trio import Gateway
 
 _P = ParamSpec("_P")
 
-URL: Final = "ws://gateway.test"
+URL: Final = "ws://gateway.local"
 COMMAND: Final = OpenTransport(
-    1, "gateway.test", 80, False, "gateway.test", None, Framing.BYTES, URL
+    1, "gateway.local", 80, False, "gateway.local", None, Framing.BYTES, URL
 )
 UPGRADE: Final = (
-    b"GET / HTTP/1.1\r\nHost: gateway.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET / HTTP/1.1\r\nHost: gateway.local\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 VIRTUAL_LIMIT: Final = 7 * 24 * 3600.0

@@ -67,7 +67,7 @@ async def test_connect_returns_when_online() -> None:
     async with connect(URL, dial=memory_dial(StandInGateway())) as gateway:
         assert gateway.state is State.ONLINE
         assert gateway.hello.protocol == 4
-        assert str(gateway.endpoint) == "ws://gateway.test/"
+        assert str(gateway.endpoint) == "ws://gateway.local/"
         assert gateway.retry_at is None
         assert gateway.last_ending is None
 
@@ -126,7 +126,7 @@ async def test_giving_up_is_raised_as_it_is_with_its_advice() -> None:
 @virtual_time
 async def test_settings_that_cannot_work_are_raised_before_anything_is_dialed() -> None:
     with pytest.raises(InvalidSettings):
-        async with connect("http://gateway.test", dial=never):
+        async with connect("http://gateway.local", dial=never):
             raise AssertionError
     with pytest.raises(InvalidSettings, match="moves bytes"):
         async with connect(URL, settings=Settings(framing=Framing.MESSAGES), dial=never):

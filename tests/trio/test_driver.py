@@ -277,7 +277,7 @@ class Tls:
         return context
 
 
-def tls(nursery: trio.Nursery, stand_in: StandInGateway, name: str = "gateway.test") -> Tls:
+def tls(nursery: trio.Nursery, stand_in: StandInGateway, name: str = "gateway.local") -> Tls:
     """Put a stand-in behind TLS with a certificate for ``name``."""
     ca = trustme.CA()
     certificate = ca.issue_cert(name)
@@ -315,13 +315,13 @@ async def test_a_gateway_behind_tls_is_reached_with_its_ca() -> None:
     async with trio.open_nursery() as nursery:
         behind = tls(nursery, StandInGateway(token="secret"))
         async with connect(
-            "wss://gateway.test",
+            "wss://gateway.local",
             token="secret",
             ssl_context=behind.client_context(),
             dial=behind.dial,
         ) as gateway:
             assert await gateway.request("echo", "x" * 100_000) == "x" * 100_000
-            assert str(gateway.endpoint) == "wss://gateway.test/"
+            assert str(gateway.endpoint) == "wss://gateway.local/"
 
 
 @virtual_time
@@ -343,7 +343,7 @@ def test_a_certificate_that_is_not_accepted_stops_before_a_byte_of_ours(what: st
         stand_in = StandInGateway(token="secret")
         async with trio.open_nursery() as nursery:
             behind = tls(
-                nursery, stand_in, "other.test" if what == "another name" else "gateway.test"
+                nursery, stand_in, "other.test" if what == "another name" else "gateway.local"
             )
             context = ssl.create_default_context()
             if what == "an unknown ca":
@@ -352,7 +352,7 @@ def test_a_certificate_that_is_not_accepted_stops_before_a_byte_of_ours(what: st
                 context = behind.client_context()
             with pytest.raises(GaveUp) as caught:
                 async with connect(
-                    "wss://gateway.test",
+                    "wss://gateway.local",
                     token="secret",
                     ssl_context=None if what == "the platform's trust" else context,
                     dial=behind.dial,
@@ -376,7 +376,7 @@ async def test_a_peer_without_tls_is_told_as_such_and_tried_again() -> None:
         return client_end
 
     with pytest.raises(ConnectTimeout, match="TLS failed") as caught:
-        async with connect("wss://gateway.test", dial=speak_plainly, timeout=30):
+        async with connect("wss://gateway.local", dial=speak_plainly, timeout=30):
             raise AssertionError
     assert caught.value.ending is not None
     assert caught.value.ending.fault is not None
@@ -391,7 +391,7 @@ async def test_a_tls_handshake_that_hangs_counts_into_the_limit_of_opening() -> 
 
     settings = Settings(timeouts=Timeouts(open=4))
     async with connect(
-        "wss://gateway.test", settings=settings, dial=say_nothing, wait=False
+        "wss://gateway.local", settings=settings, dial=say_nothing, wait=False
     ) as gateway:
         assert await until(gateway, Retrying) == 4
         assert gateway.last_ending is not None
