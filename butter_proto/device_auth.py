@@ -71,6 +71,11 @@ def device_id(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()
 
 
+def base64url(data: bytes) -> str:
+    """Write bytes as the ``device`` object has them: base64url without padding (wire.md 4)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 def can_be_signed(nonce: str) -> bool:
     """Tell whether a challenge's nonce may become part of a signed text.
 
@@ -118,8 +123,8 @@ def prove(
         raise SigningFailed(f"the signer returned no {SIGNATURE_BYTES} bytes")
     return {
         "id": device,
-        "publicKey": _base64url(key),
-        "signature": _base64url(signature),
+        "publicKey": base64url(key),
+        "signature": base64url(signature),
         "signedAt": ts,
         "nonce": nonce,
     }
@@ -129,7 +134,3 @@ def _normalized(name: str | None) -> str:
     """Trim, and lower ASCII letters alone, as the gateway does."""
     text = (name or "").strip()
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

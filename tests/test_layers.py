@@ -59,6 +59,7 @@ ORDER: Final = (
     "butter_proto/view.py",
     "butter_proto/__init__.py",
     "butter_proto/testing/",  # one layer: its files may import each other
+    "butter_proto/storage/",  # so is this; it needs an extra, so nothing above may import it
     "butter_trio/background.py",
     "butter_trio/dial.py",
     "butter_trio/driver.py",
@@ -95,6 +96,9 @@ PURE: Final = frozenset({
 })
 # fmt: on
 """What the core may import of the standard library."""
+
+NOT_PURE: Final = ("butter_proto/testing/", "butter_proto/storage/")
+"""The folders of ``butter_proto`` that are no part of the core and may import what they need."""
 
 IMPORTERS: Final = {
     "attrs": "butter_proto/",
@@ -167,7 +171,7 @@ def faults_of(source: str, file: str) -> list[str]:
         return [f"{file}: not in ORDER"]
     faults = []
     package = file.partition("/")[0]
-    core = package == "butter_proto" and not file.startswith("butter_proto/testing/")
+    core = package == "butter_proto" and not file.startswith(NOT_PURE)
     for name in sorted(imported_names(source, file)):
         top = name.partition(".")[0]
         target = entry_of(name)
@@ -215,7 +219,11 @@ def test_a_file_imports_only_what_it_may(file: str) -> None:
         ("butter_proto/client.py", "from butter_proto import *"),
         ("butter_proto/client.py", "import butter_trio"),
         ("butter_proto/client.py", "from butter_threads.driver import Driver"),
+        ("butter_proto/client.py", "from butter_proto.storage import open_device"),
+        ("butter_proto/client.py", "import cryptography"),
         ("butter_proto/testing/link.py", "from butter_trio.driver import Driver"),
+        ("butter_proto/testing/link.py", "from butter_proto.storage import open_device"),
+        ("butter_proto/storage/key.py", "from butter_trio.driver import Driver"),
         ("butter_proto/__init__.py", "from butter_proto.testing import StandInGateway"),
         ("butter_proto/connector.py", "def f():\n    import socket"),
         ("butter_proto/connector.py", "if TYPE_CHECKING:\n    import trio"),
@@ -265,6 +273,9 @@ def test_a_forbidden_import_is_found(file: str, source: str) -> None:
         ("butter_proto/testing/link.py", "from butter_proto.testing.hello import health"),
         ("butter_proto/testing/link.py", "from .hello import health"),
         ("butter_proto/testing/link.py", "from butter_proto.connector import Connector"),
+        ("butter_proto/storage/key.py", "import os, cryptography, filelock"),
+        ("butter_proto/storage/key.py", "from butter_proto.storage.files import PrivateFolder"),
+        ("butter_trio/cli.py", "from butter_proto.storage import open_device"),
         ("butter_trio/client.py", "import trio, ssl\nfrom butter_trio.driver import Driver"),
         ("butter_trio/client.py", "from butter_proto import Connector"),
         ("butter_trio/cli.py", "import butter_trio"),
@@ -276,13 +287,24 @@ def test_an_allowed_import_is_let_through(file: str, source: str) -> None:
     assert faults_of(source, file) == []
 
 
-def test_importing_the_core_loads_no_stranger_either() -> None:
-    strangers = {"trio", "asyncio", "socket", "ssl", "selectors", "logging", "random"}
+def loaded_by(imports: str) -> set[str]:
+    """Return what a fresh interpreter loads for an import."""
     script = (
-        "import sys; before = set(sys.modules);"
-        "import butter_proto; print(*(set(sys.modules) - before))"
+        f"import sys; before = set(sys.modules); {imports}; print(*(set(sys.modules) - before))"
     )
     fresh = subprocess.run(
         [sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=True
     )
-    assert strangers & set(fresh.stdout.split()) == set()
+    return set(fresh.stdout.split())
+
+
+def test_importing_the_core_loads_no_stranger_either() -> None:
+    strangers = {"trio", "asyncio", "socket", "ssl", "selectors", "logging", "random"}
+    assert strangers & loaded_by("import butter_proto") == set()
+
+
+def test_nothing_but_the_storage_itself_loads_the_extra_that_it_needs() -> None:
+    extra = {"butter_proto.storage", "cryptography", "filelock", "platformdirs"}
+    everything = "import butter_proto.testing, butter_trio.serve, butter_threads.serve"
+    assert extra & loaded_by(everything) == set()
+    assert extra <= loaded_by("import butter_proto.storage")

@@ -8,7 +8,14 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["butter_proto", "butter_proto.testing", "butter_trio", "butter_threads"]
+    "name",
+    [
+        "butter_proto",
+        "butter_proto.storage",
+        "butter_proto.testing",
+        "butter_trio",
+        "butter_threads",
+    ],
 )
 def test_every_name_that_a_module_exports_is_there(name: str) -> None:
     module = importlib.import_module(name)
