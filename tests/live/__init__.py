@@ -1,1 +1,14 @@
-"""Tests against a real gateway process: ``pytest -m live tests/live``."""
+"""Tests against a real gateway process: ``pytest -m live tests/live``.
+
+| what a test needs | where |
+|---|---|
+| a gateway: shared secret, TLS, a proxy believed, another time, signals | real_gateway.RealGateway |
+| one that is running already | the fixtures of conftest.py |
+| to connect over both adapters, and to watch | scenario |
+| a remote client: an address of its own, over ws or wss | remote_relay |
+| a slow line | narrow_relay |
+| approve, reject, rotate, revoke, remove; a setup code | openclaw_cli.OpenClaw |
+| a device's key; the frames as they are on the wire | raw_socket |
+| certificates, their pins, and contexts that trust them | certificates |
+| a model that answers | fake_model |
+"""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .certificates import Certificate, certificate_of_the_gateway, make_certificate
 from .fake_model import FakeModel
 from .install import InstallFailed, install
 from .real_gateway import GatewayFailed, RealGateway
@@ -38,6 +39,36 @@ def model() -> Iterator[FakeModel]:
 @pytest.fixture(scope="module")
 def gateway_with_model(model: FakeModel) -> Iterator[RealGateway]:
     yield from _running(RealGateway(model_url=model.url))
+
+
+@pytest.fixture(scope="module")
+def proxied_gateway() -> Iterator[RealGateway]:
+    """Yield a gateway that believes a proxy on loopback: reached by a `remote_relay`."""
+    yield from _running(RealGateway(trusted_proxies=True))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+def tls_gateway(certificate: Certificate) -> Iterator[RealGateway]:
+    """Yield a gateway on wss with a password, which believes a proxy on loopback too."""
+    gateway = RealGateway(certificate=certificate, password_mode=True, trusted_proxies=True)
+    yield from _running(gateway)
+
+
+@pytest.fixture(scope="module")
+def self_signed_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealGateway]:
+    """Yield a gateway on wss with the certificate that it makes for itself: for pins."""
+    own = certificate_of_the_gateway(tmp_path_factory.mktemp("own"))
+    yield from _running(RealGateway(certificate=own))
+
+
+@pytest.fixture(scope="module")
+def gateway_two_hours_ahead() -> Iterator[RealGateway]:
+    yield from _running(RealGateway(clock_ahead=7200.0))
 
 
 def _running(gateway: RealGateway) -> Iterator[RealGateway]:

@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 
 import trio
 
-CHUNK: Final = 64 * 1024
+from .relay import CHUNK, relay
+
 PAUSE: Final = 0.03
 """Seconds before each chunk: about 2 MB/s."""
 
 
-class Relay:
+class NarrowRelay:
     """A listening relay; `passed` is set when so many bytes of its client came through."""
 
     def __init__(self, gateway_url: str, size: int) -> None:
@@ -33,31 +34,26 @@ class Relay:
         assert self._gateway.hostname is not None
         assert self._gateway.port is not None
         gateway = await trio.open_tcp_stream(self._gateway.hostname, self._gateway.port)
-        async with gateway, trio.open_nursery() as nursery:
 
-            async def download() -> None:
-                async for data in gateway:
-                    await client.send_all(data)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(download)
+        async def upload() -> None:
             while data := await client.receive_some(CHUNK):
                 await trio.sleep(PAUSE)
                 await gateway.send_all(data)
                 self._left -= len(data)
                 if self._left <= 0:
                     self.passed.set()
-            nursery.cancel_scope.cancel()
+
+        await relay(client, gateway, upload)
 
 
 @asynccontextmanager
-async def narrow_relay(gateway_url: str, size: int) -> AsyncIterator[Relay]:
+async def narrow_relay(gateway_url: str, size: int) -> AsyncIterator[NarrowRelay]:
     """Run a relay for as long as the ``async with`` lasts."""
-    relay = Relay(gateway_url, size)
+    line = NarrowRelay(gateway_url, size)
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)
-    relay.url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
+    line.url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, relay.serve, [listener])
-        yield relay
+        nursery.start_soon(trio.serve_listeners, line.serve, [listener])
+        yield line
         nursery.cancel_scope.cancel()

@@ -4,7 +4,7 @@ Rules kept here:
 
 * Two gateways share nothing but the installation: each has its own port, state folder, home,
   token and process group, and an environment that holds only what is written here.
-* The token stands in the state folder's config (mode 0600), not in process arguments, environment
+* The secret stands in the state folder's config (mode 0600), not in process arguments, environment
   or errors.
 * `RealGateway.stop` leaves no process and no file behind, whatever state the gateway is in.
 
@@ -18,36 +18,30 @@ POSIX only. Processes outside of the group are found through /proc, so on Linux.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import http.client
 import json
 import os
-import random
 import secrets
 import shutil
 import signal
-import socket
+import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from .certificates import Certificate
 from .fake_model import provider
+from .gateway_config import environment, read_config, write_config
 from .install import install, installation, node, openclaw, tail
+from .ports import free_port
 
 READY_TIMEOUT: Final = 90.0
 """Seconds; a cold start takes about 15 on two idle cores."""
-
-PORTS: Final = range(20_000, 32_000)
-"""Below the ephemeral range (Linux from 32768, macOS from 49152).
-
-While the gateway is down no outgoing socket can take its port, and a client that dials it over and
-over cannot connect to itself (simultaneous open).
-"""
 
 
 class GatewayFailed(RuntimeError):
@@ -55,35 +49,48 @@ class GatewayFailed(RuntimeError):
 
 
 class RealGateway:
-    """One real gateway in token mode on loopback; its `with` begins when it is ready.
+    """One real gateway on loopback; its `with` begins when it is ready.
 
     `model_url` is the base URL of an OpenAI-compatible provider (FakeModel.url); without it no
-    model is configured. `trusted_proxies` are the addresses whose X-Forwarded-For is believed:
-    with `["127.0.0.1"]` a test can pose as a remote client. `cache` as in `install`. Entering
-    raises InstallFailed or GatewayFailed.
+    model is configured. With `trusted_proxies` the X-Forwarded-For of a client on loopback is
+    believed, which makes it a remote one (`remote_relay`). It wants `token`, in `password_mode`
+    `password`. With a `certificate` it speaks TLS alone. Its wall clock is `clock_ahead` seconds
+    ahead of ours. `cache` as in `install`. Entering raises InstallFailed or GatewayFailed.
     """
 
     def __init__(
         self,
         *,
         model_url: str | None = None,
-        trusted_proxies: Sequence[str] = (),
+        trusted_proxies: bool = False,
+        password_mode: bool = False,
+        certificate: Certificate | None = None,
+        clock_ahead: float = 0.0,
         cache: Path | None = None,
     ) -> None:
         self._cache = cache
-        self._installation = installation(cache)
         self._model_url = model_url
-        self._trusted_proxies = list(trusted_proxies)
+        self._trusted_proxies = trusted_proxies
+        self._mode = "password" if password_mode else "token"
+        self._clock_ahead = clock_ahead
         self._process: subprocess.Popen[bytes] | None = None
         self._booted_after = 0.0  # monotonic seconds; an older boot is not the one we wait for
-        self.port = _free_port()
+        self.installation = installation(cache)
+        self.certificate = certificate
+        self.port = free_port()
         self.token = secrets.token_hex(16)
+        self.password = secrets.token_hex(16)
         self.state = Path(tempfile.gettempdir()).absolute() / f"real-gateway-{secrets.token_hex(6)}"
 
     @property
     def url(self) -> str:
-        """Where a client connects; without the token."""
-        return f"ws://127.0.0.1:{self.port}"
+        """Where a client connects; without the secret."""
+        return f"{'ws' if self.certificate is None else 'wss'}://127.0.0.1:{self.port}"
+
+    @property
+    def auth(self) -> dict[str, str]:
+        """The secret it wants, under its mode's name: for a config or a connect request."""
+        return {self._mode: self.token if self._mode == "token" else self.password}
 
     @property
     def pid(self) -> int:
@@ -129,9 +136,9 @@ class RealGateway:
         self._booted_after = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [node(self._installation), openclaw(self._installation), "gateway", "run"],
+                [node(self.installation), openclaw(self.installation), "gateway", "run"],
                 cwd=self.state,
-                env=self._environment(),
+                env=environment(self.state, self.installation, self._clock_ahead),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -187,6 +194,23 @@ class RealGateway:
         self._booted_after = time.monotonic()
         process.send_signal(signal.SIGUSR2)
 
+    def change_secret(self) -> None:
+        """Make another secret and have the running gateway read it again.
+
+        Some 0.7 s later it closes every connection with 4001 "gateway auth changed".
+        """
+        if self._mode == "token":
+            self.token = secrets.token_hex(16)
+        else:
+            self.password = secrets.token_hex(16)
+        config = read_config(self.state)
+        config["gateway"]["auth"] |= self.auth
+        write_config(self.state, config)
+
+    def redacted(self, printed: str) -> str:
+        """Return what a process printed without the secrets."""
+        return printed.replace(self.token, "***").replace(self.password, "***")
+
     def kill(self) -> None:
         """SIGKILL all its processes, suspended or not, and wait until they are gone."""
         if self._process is None:
@@ -218,10 +242,17 @@ class RealGateway:
             "mode": "local",
             "port": self.port,
             "bind": "loopback",
-            "auth": {"mode": "token", "token": self.token},
+            "auth": {"mode": self._mode, **self.auth},
         }
         if self._trusted_proxies:
-            gateway["trustedProxies"] = self._trusted_proxies
+            gateway["trustedProxies"] = ["127.0.0.1"]
+        if self.certificate is not None:
+            gateway["tls"] = {
+                "enabled": True,
+                "autoGenerate": True,  # where the files do not exist yet
+                "certPath": str(self.certificate.chain),
+                "keyPath": str(self.certificate.key),
+            }
         config: dict[str, Any] = {
             "gateway": gateway,
             "logging": {"file": str(self.state / "details.log")},
@@ -231,30 +262,11 @@ class RealGateway:
         if self._model_url is not None:
             config["agents"] = {"defaults": {"model": {"primary": "fake/fake-1"}}}
             config["models"] |= {"mode": "merge", "providers": {"fake": provider(self._model_url)}}
-        for folder in ("home", "tmp"):
-            (self.state / folder).mkdir()
-        file = self.state / "openclaw.json"
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(config, indent=2))
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            "HOME": str(self.state / "home"),
-            "TMPDIR": str(self.state / "tmp"),
-            "PATH": os.defpath,
-            "OPENCLAW_STATE_DIR": str(self.state),
-            "OPENCLAW_SKIP_CHANNELS": "1",
-            "OPENCLAW_DISABLE_BONJOUR": "1",
-            "OPENCLAW_NO_AUTO_UPDATE": "1",
-            # Compiled code is kept for the next start and saves seconds. The second name says that
-            # this is set up already; without it the launcher would put itself under a parent.
-            "NODE_COMPILE_CACHE": str(self._installation / "compile-cache"),
-            "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
-        }
+        write_config(self.state, config)
 
     def _ready_since(self) -> float | None:
         """Return when the boot that now says 'ready' began, in monotonic seconds, or None."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1.0)
+        connection = self._http()
         try:
             connection.request("GET", "/readyz")
             response = connection.getresponse()
@@ -267,6 +279,14 @@ class RealGateway:
         finally:
             connection.close()
 
+    def _http(self) -> http.client.HTTPConnection:
+        if self.certificate is None:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=1.0)
+        context = ssl.create_default_context()  # our own process: there is nothing to verify
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=1.0, context=context)
+
     def _live(self) -> subprocess.Popen[bytes]:
         """Return the process, for a signal: a reaped one's pid may be somebody else's by now."""
         if self._process is None or self._process.poll() is not None:
@@ -276,28 +296,7 @@ class RealGateway:
     def _failure(self, what: str) -> GatewayFailed:
         code = None if self._process is None else self._process.poll()
         ending = "" if code is None else f" (exit code {code})"
-        printed = tail(self.log).replace(self.token, "***")
-        return GatewayFailed(f"{what}{ending}\n{printed}".rstrip())
-
-
-def _free_port() -> int:
-    """Find a port that is free on 127.0.0.1 and on ::1, where the gateway listens too."""
-    addresses = [(socket.AF_INET, "127.0.0.1")] + (
-        [(socket.AF_INET6, "::1")] if socket.has_ipv6 else []
-    )
-    for port in random.sample(PORTS, 100):
-        if all(_is_free(family, host, port) for family, host in addresses):
-            return port
-    raise GatewayFailed("no free port on loopback")
-
-
-def _is_free(family: socket.AddressFamily, host: str, port: int) -> bool:
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((host, port))
-    except OSError as error:
-        return error.errno != errno.EADDRINUSE  # any other: this machine has no such address
-    return True
+        return GatewayFailed(f"{what}{ending}\n{self.redacted(tail(self.log))}".rstrip())
 
 
 def _processes_of(state: Path) -> list[int]:

@@ -1,0 +1,26 @@
+"""What the relays between a client and the gateway share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+CHUNK: Final = 64 * 1024
+
+
+async def relay(
+    client: trio.abc.Stream, gateway: trio.abc.Stream, upload: Callable[[], Awaitable[None]]
+) -> None:
+    """Pass the gateway's bytes down, while `upload` passes the client's up, until either ends."""
+    async with client, gateway, trio.open_nursery() as nursery:
+
+        async def download() -> None:
+            async for data in gateway:
+                await client.send_all(data)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(download)
+        await upload()
+        nursery.cancel_scope.cancel()
