@@ -55,6 +55,13 @@ from butter_proto.machine import (
     Stats,
 )
 from butter_proto.pins import Pin
+from butter_proto.proxy import ProxyFailed, ProxyRefused, Tunnel
+from butter_proto.proxy_address import (
+    ProxyAddress,
+    ProxyScheme,
+    parse_proxy,
+    proxy_from_environment,
+)
 from butter_proto.reconnect import ROWS, Action, Attempts, Decision, decide
 from butter_proto.secret import Secret
 from butter_proto.settings import (
@@ -119,6 +126,10 @@ __all__ = [
     "PendingFull",
     "Pin",
     "Probe",
+    "ProxyAddress",
+    "ProxyFailed",
+    "ProxyRefused",
+    "ProxyScheme",
     "Reach",
     "ReconnectSettings",
     "RequestFailed",
@@ -137,8 +148,11 @@ __all__ = [
     "TokenKey",
     "TokenStore",
     "TransportFault",
+    "Tunnel",
     "decide",
     "device_id",
     "events",
+    "parse_proxy",
     "parse_url",
+    "proxy_from_environment",
 ]

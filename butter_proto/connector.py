@@ -55,6 +55,7 @@ from butter_proto.machine import (
     Stats,
 )
 from butter_proto.policy import check_transport
+from butter_proto.proxy_address import ProxyAddress
 from butter_proto.reconnect import Action
 from butter_proto.requests import PendingRequest
 from butter_proto.settings import DEFAULT, MONTH, Default, Dialect, Framing, Settings
@@ -176,6 +177,11 @@ class Connector:
     def token_key(self) -> TokenKey | None:
         """Under which its device token is kept; None without a device."""
         return self._token_key
+
+    @property
+    def proxy(self) -> ProxyAddress | None:
+        """What is dialled instead of the gateway; None for loopback (lesson 28)."""
+        return None if self._endpoint.reach is Reach.LOOPBACK else self._settings.proxy
 
     @property
     def state(self) -> State:
@@ -478,7 +484,7 @@ class Connector:
                 endpoint.port,
                 endpoint.tls,
                 endpoint.host.rstrip("."),
-                None,
+                self.proxy,
                 self._settings.framing,
                 endpoint.url,
             )

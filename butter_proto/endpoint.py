@@ -145,7 +145,7 @@ def parse_url(url: str) -> tuple[Endpoint, str | None]:
         port = 0
     if port == 0:
         raise InvalidSettings(f"{shown!r}: a port is a number in 1..65535")
-    host = _checked_host(parts.hostname or "", shown)
+    host = checked_host(parts.hostname or "", shown)
     query, token = _without_token(parts.query)
     target = quote(parts.path or "/", safe=_SAFE_IN_PATH)
     if query:
@@ -175,7 +175,7 @@ def _without_token(query: str) -> tuple[str, str | None]:
     return "&".join(kept), token
 
 
-def _checked_host(host: str, shown: str) -> str:
+def checked_host(host: str, shown: str) -> str:
     """Return the host as ASCII, or raise `InvalidSettings`."""
     if not host:
         raise InvalidSettings(f"{shown!r} names no host")

@@ -35,6 +35,7 @@ class FaultKind(Enum):
     UNREACHABLE = "host or network unreachable"
     RESET = "connection reset"
     PROXY = "proxy failed"
+    PROXY_REFUSED = "proxy refused"
     CERTIFICATE = "certificate not accepted"
     LOCAL = "local resource failed"
     OTHER = "transport failed"

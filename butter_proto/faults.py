@@ -16,6 +16,8 @@ from butter_proto.errors import FaultKind, TransportFault
 
 _TYPES: Final[Mapping[str, FaultKind]] = {
     "gaierror": FaultKind.DNS,
+    "ProxyRefused": FaultKind.PROXY_REFUSED,
+    "ProxyFailed": FaultKind.PROXY,
     "SSLCertVerificationError": FaultKind.CERTIFICATE,
     "ConnectionRefusedError": FaultKind.REFUSED,
     "ConnectionResetError": FaultKind.RESET,

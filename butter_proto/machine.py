@@ -28,6 +28,7 @@ import attrs
 
 from butter_proto import events
 from butter_proto.errors import Ending, TransportFault
+from butter_proto.proxy_address import ProxyAddress
 from butter_proto.settings import Framing
 
 CHUNK: Final = 64 * 1024
@@ -60,17 +61,11 @@ STATE_AFTER: Final[Mapping[type[events.StateEvent] | None, State]] = {
 
 
 @attrs.frozen
-class ProxyAddress:
-    """An HTTP CONNECT proxy to dial instead of the host itself."""
-
-    host: str
-    port: int
-
-
-@attrs.frozen
 class OpenTransport:
     """Dial this, then report ``transport_opened`` or ``transport_failed`` with ``id``.
 
+    Where ``proxy`` is not None, dial that one and let it connect to ``host`` and ``port``
+    (proxy.py), then do TLS, if any, with the host. It is None for loopback.
     ``server_name`` is the name to verify and to send as SNI where ``tls`` is True. With
     ``framing=MESSAGES`` the host opens a WebSocket to ``url`` instead and reports
     ``transport_opened`` when that is open, the upgrade done.

@@ -253,6 +253,16 @@ ROWS: Final[tuple[Row, ...]] = (
         Action.RETRY,
         "Nothing listens there; is the gateway running, and is the port right?",
     ),
+    Row(
+        *_fault(FaultKind.PROXY_REFUSED),
+        Action.STOP,
+        "The proxy wants other credentials, or lets nobody through to that host.",
+    ),
+    Row(
+        *_fault(FaultKind.PROXY),
+        Action.RETRY,
+        "Check the proxy: is it running, is its address right, and does it reach the gateway?",
+    ),
     Row(*_kind(EndKind.TRANSPORT_FAILED), Action.RETRY, "Check the network to the gateway."),
     Row(
         *_kind(EndKind.OPEN_TIMEOUT, EndKind.CHALLENGE_TIMEOUT, EndKind.HELLO_TIMEOUT),
@@ -329,7 +339,7 @@ def _out_of_attempts(attempts: Attempts, settings: ReconnectSettings) -> bool:
 def _may_still_try(ending: Ending, attempts: Attempts) -> bool:
     """Tell whether a row that stops leaves one way open."""
     if ending.fault is not None:
-        return attempts.certificate_seen_good
+        return ending.fault.kind is FaultKind.CERTIFICATE and attempts.certificate_seen_good
     error = ending.error
     return attempts.can_repair and error is not None and error.detail_code in CREDENTIAL_REFUSALS
 

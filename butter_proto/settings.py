@@ -8,13 +8,14 @@ Rules kept here:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
 import attrs
 
 from butter_proto.credentials import Credentials
+from butter_proto.endpoint import parse_url
 from butter_proto.errors import InvalidSettings
 from butter_proto.headers import Headers, secrets_of_headers, to_headers
 from butter_proto.identity import (
@@ -27,6 +28,7 @@ from butter_proto.identity import (
     Identity,
 )
 from butter_proto.pins import Pin, to_pins
+from butter_proto.proxy_address import ProxyAddress, proxy_from_environment, to_proxy
 from butter_proto.secret import Secret, to_secret
 
 MIB: Final = 1024 * 1024
@@ -227,6 +229,8 @@ class Settings:
     """SHA-256 of the certificates, or of their keys, one of which the gateway must show."""
     headers: Headers = attrs.field(default=(), converter=to_headers)
     """Added to the upgrade request, over ``wss://`` only; their values are secrets."""
+    proxy: ProxyAddress | None = attrs.field(default=None, converter=to_proxy)
+    """The proxy to the gateway, or its URL (docs/proxies.md); loopback is never proxied."""
     json_rpc: bool = attrs.field(default=False, validator=_instance(bool))
     """Requests as JSON-RPC 2.0; connect keeps the ``req`` form."""
     timeouts: Timeouts = attrs.field(factory=Timeouts, validator=_instance(Timeouts))
@@ -268,7 +272,8 @@ class Settings:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets that must not appear in anything told."""
-        return (*self.credentials.secrets, *secrets_of_headers(self.headers))
+        of_proxy = () if self.proxy is None else self.proxy.secrets
+        return (*self.credentials.secrets, *secrets_of_headers(self.headers), *of_proxy)
 
     def identity_for(self, *, device: bool) -> Identity:
         """Return who connects, with or without a device that signs."""
@@ -279,13 +284,25 @@ class Settings:
         return CLI if device else BACKEND
 
 
-def adapter_settings(settings: Settings | None, token: str | Secret | None) -> Settings:
+def adapter_settings(
+    settings: Settings | None,
+    token: str | Secret | None,
+    *,
+    url: str,
+    environ: Mapping[str, str] | None,
+) -> Settings:
     """Return what an adapter's ``connect`` runs with; ``token`` goes before that of ``settings``.
 
-    Raises `InvalidSettings` for a token that is none, and for a framing that moves no bytes.
+    ``environ`` is asked for a proxy where the settings name none; None is not asked.
+
+    Raises `InvalidSettings` for a token that is none, for a framing that moves no bytes, and for a
+    URL or a proxy that cannot work.
     """
     settings = settings or Settings()
     if token is not None:
         settings = attrs.evolve(settings, token=token)
+    if environ is not None and settings.proxy is None:
+        proxy = proxy_from_environment(parse_url(url)[0], environ)
+        settings = attrs.evolve(settings, proxy=proxy)
     require_bytes(settings.framing)
     return settings

@@ -32,6 +32,7 @@ from butter_proto.errors import (
 from butter_proto.events import EventsMissed, GatewayEvent, Hello
 from butter_proto.identity import Identity
 from butter_proto.machine import State, Stats
+from butter_proto.proxy_address import ProxyAddress, ProxyScheme
 from butter_proto.secret import Secret
 from butter_proto.settings import (
     Dialect,
@@ -75,6 +76,8 @@ __all__ = [
     "NoticeStream",
     "PendingFull",
     "Probe",
+    "ProxyAddress",
+    "ProxyScheme",
     "ReconnectSettings",
     "RequestFailed",
     "RequestMayHaveExecuted",

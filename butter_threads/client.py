@@ -50,6 +50,7 @@ from butter_threads.dial import Dial, Peer, dial_tcp, open_peer
 from butter_threads.driver import Driver, is_owned
 from butter_threads.keeping import KeepingThread
 from butter_threads.streams import EventStream, NoticeStream, Source, StateStream, Stream, bounded
+from butter_threads.tunnel import require
 
 _log = logging.getLogger("butter_threads")
 _T = TypeVar("_T")
@@ -414,6 +415,7 @@ def connect(
     on_online: OnOnline | None = None,
     ssl_context: ssl.SSLContext | None = None,
     dial: Dial | None = None,
+    trust_env: bool = False,
 ) -> Gateway:
     """Keep a gateway connected until it is closed: best in a ``with``.
 
@@ -422,14 +424,19 @@ def connect(
     given. ``on_online(gateway)`` is called after each (re)connect, and again if a drop came
     meanwhile; what it raises is logged.
     ``ssl_context`` replaces the platform's trust for wss URLs, ``dial`` replaces `dial_tcp`.
+    ``trust_env`` lets ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name a proxy where
+    ``settings`` name none (docs/proxies.md).
 
     Raises `InvalidSettings` for what cannot work, `StoreError` where the device's tokens cannot be
     read, `ConnectTimeout` with the last ending after ``timeout`` seconds (None: never), `GaveUp`
     where trying again is no use.
     """
-    settings = adapter_settings(settings, token)
+    environ = os.environ if trust_env else None
+    settings = adapter_settings(settings, token, url=url, environ=environ)
     signer = None if device is None else device.signer
     machine = Connector(url, settings, random=random.random, entropy=os.urandom, signer=signer)
+    if dial is None:
+        require(machine.proxy)
     keeper = keeper_for(device, machine)
     stored = None if keeper is None else keeper.load()
     client = Client(settings.limits.max_event_bytes)

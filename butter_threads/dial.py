@@ -1,10 +1,10 @@
-"""Opening a transport with blocking calls: DNS, TCP, then TLS with the platform's trust.
+"""Opening a transport with blocking calls: DNS, TCP, a proxy, TLS with the platform's trust.
 
 Rules kept here:
 
 * It runs in a thread of its own, so it may block. The machine gives an attempt up after
-  ``timeouts.open``; connecting, and after it the TLS handshake, have a limit of their own, so that
-  the thread ends soon after. Only a resolver that hangs takes its own time.
+  ``timeouts.open``; connecting, after it the proxy, and then the TLS handshake have a limit of
+  their own, so that the thread ends soon after. Only a resolver that hangs takes its own time.
 * Addresses are tried as RFC 8305 says: the families in turn, the next one after `STAGGER` or a
   failure. The first that connects wins, the others are closed.
 
@@ -26,10 +26,12 @@ from itertools import chain, zip_longest
 from typing import Any, Final
 
 from butter_proto.machine import OpenTransport
+from butter_proto.proxy import ProxyFailed, unreachable
 from butter_proto.settings import Timeouts
+from butter_threads.tunnel import open_tunnel
 
 LIMIT: Final = Timeouts().open
-"""Seconds for connecting, and as many again for the TLS handshake."""
+"""Seconds for connecting, and as many again for a proxy and for the TLS handshake."""
 STAGGER: Final = 0.25
 """Seconds until the next address is tried as well (RFC 8305, 5)."""
 _UNDER_WAY: Final = (errno.EINPROGRESS, errno.EWOULDBLOCK)
@@ -41,9 +43,21 @@ _Address = tuple[Any, ...]  # as getaddrinfo gives it: family, type, protocol, n
 
 
 def dial_tcp(command: OpenTransport, *, limit: float = LIMIT) -> socket.socket:
-    """Connect to the host by TCP (RFC 8305, happy eyeballs). Raises OSError, after ``limit`` s."""
-    found = socket.getaddrinfo(command.host, command.port, type=socket.SOCK_STREAM)
-    return _Race(_families_in_turn(found)).run(limit)
+    """Connect to the host by TCP (RFC 8305, happy eyeballs), by the command's proxy if it has one.
+
+    Raises OSError, after ``limit`` seconds for either; `ProxyFailed`, which names the proxy, where
+    one is in the way.
+    """
+    proxy = command.proxy
+    if proxy is None:
+        return _connect(command.host, command.port, limit)
+    try:
+        opened = _connect(proxy.host, proxy.port, limit)
+        return open_tunnel(opened, proxy, command.host, command.port, limit=limit)
+    except ProxyFailed:
+        raise
+    except OSError as error:
+        raise unreachable(proxy, error) from error
 
 
 def open_peer(
@@ -62,6 +76,11 @@ def open_peer(
     except BaseException:
         opened.close()
         raise
+
+
+def _connect(host: str, port: int, limit: float) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return _Race(_families_in_turn(found)).run(limit)
 
 
 def _families_in_turn(found: list[Any]) -> Iterable[_Address]:

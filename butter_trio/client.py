@@ -45,6 +45,7 @@ from butter_proto.view import GatewayView
 from butter_trio.background import background
 from butter_trio.dial import Dial, dial_tcp, open_peer
 from butter_trio.driver import Driver
+from butter_trio.tunnel import require
 
 _log = logging.getLogger("butter_trio")
 _T = TypeVar("_T")
@@ -335,6 +336,7 @@ async def connect(
     on_online: OnOnline | None = None,
     ssl_context: ssl.SSLContext | None = None,
     dial: Dial = dial_tcp,
+    trust_env: bool = False,
 ) -> AsyncIterator[Gateway]:
     """Keep a gateway connected for as long as the ``async with`` lasts.
 
@@ -343,14 +345,19 @@ async def connect(
     given. ``on_online(gateway)`` is awaited after each (re)connect, and again if a drop interrupts
     it; what it raises is logged.
     ``ssl_context`` replaces the platform's trust for wss URLs.
+    ``trust_env`` lets ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name a proxy where
+    ``settings`` name none (docs/proxies.md).
 
     Raises `InvalidSettings` for what cannot work, `StoreError` where the device's tokens cannot be
     read, `ConnectTimeout` with the last ending after ``timeout`` seconds (None: never), `GaveUp`
     where trying again is no use.
     """
-    settings = adapter_settings(settings, token)
+    environ = os.environ if trust_env else None
+    settings = adapter_settings(settings, token, url=url, environ=environ)
     signer = None if device is None else device.signer
     machine = Connector(url, settings, random=random.random, entropy=os.urandom, signer=signer)
+    if dial is dial_tcp:
+        require(machine.proxy)
     client = Client(settings.limits.max_event_bytes)
     keeper = keeper_for(device, machine)
     stored = None if keeper is None else await _run(keeper, keeper.load)

@@ -1,4 +1,4 @@
-"""Opening a transport on trio: TCP, then TLS with the platform's trust.
+"""Opening a transport on trio: TCP, perhaps a proxy, then TLS with the platform's trust.
 
 ``connect(dial=...)`` takes any other function from `OpenTransport` to a stream; TLS, where the URL
 asks for it, comes on top of that stream too.
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from butter_proto.machine import OpenTransport
+from butter_trio.tunnel import dial_through
 
 Dial = Callable[[OpenTransport], Awaitable[trio.abc.Stream]]
 Peer = tuple[trio.abc.Stream, bytes | None]
@@ -19,7 +20,12 @@ Peer = tuple[trio.abc.Stream, bytes | None]
 
 
 async def dial_tcp(command: OpenTransport) -> trio.abc.Stream:
-    """Connect to the host by TCP (RFC 8305, happy eyeballs)."""
+    """Connect to the host by TCP (RFC 8305, happy eyeballs), by the command's proxy if it has one.
+
+    Raises OSError.
+    """
+    if command.proxy is not None:
+        return await dial_through(command.proxy, command.host, command.port)
     return await trio.open_tcp_stream(command.host, command.port)
 
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from butter_proto import CHUNK, Connector, OpenTransport, Settings
+from butter_proto import CHUNK, Connector, OpenTransport, ProxyFailed, Settings
 from butter_proto.client import Client, result_of
 from butter_proto.events import EventsMissed, GatewayEvent, Outcome
 from butter_proto.faults import fault_of
@@ -134,6 +134,9 @@ class Gateway:
 
     async def serve(self, command: OpenTransport) -> None:
         """Dial, then write, and read to the end. CloseTransport cancels this at any point."""
+        if command.proxy is not None:
+            self.fail(command.id, ProxyFailed("this adapter knows no proxies"))
+            return
         tls: dict[str, Any] = {"ssl": self.context, "server_hostname": command.server_name}
         try:
             reader, writer = await asyncio.open_connection(

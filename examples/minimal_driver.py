@@ -97,8 +97,8 @@ class Driver:
 
     def dial(self, command: OpenTransport) -> None:
         """Open a socket and tell how that went."""
-        if command.tls:
-            raise NotImplementedError("this driver speaks ws:// only")
+        if command.tls or command.proxy is not None:
+            raise NotImplementedError("this driver speaks ws:// only, and knows no proxies")
         try:
             sock = socket.create_connection((command.host, command.port), DIAL_LIMIT)
         except OSError as error:

@@ -26,6 +26,7 @@ ORDER: Final = (
     "butter_proto/device_auth.py",
     "butter_proto/device.py",
     "butter_proto/credentials.py",
+    "butter_proto/proxy_address.py",
     "butter_proto/identity.py",
     "butter_proto/pins.py",
     "butter_proto/headers.py",
@@ -61,6 +62,8 @@ ORDER: Final = (
     "butter_proto/testing/",  # one layer: its files may import each other
     "butter_proto/storage/",  # so is this; it needs an extra, so nothing above may import it
     "butter_trio/background.py",
+    "butter_trio/socks.py",
+    "butter_trio/tunnel.py",
     "butter_trio/dial.py",
     "butter_trio/driver.py",
     "butter_trio/client.py",
@@ -73,6 +76,8 @@ ORDER: Final = (
     "butter_trio/show.py",
     "butter_trio/commands.py",
     "butter_trio/cli.py",
+    "butter_threads/socks.py",
+    "butter_threads/tunnel.py",
     "butter_threads/dial.py",
     "butter_threads/transport.py",
     "butter_threads/waker.py",

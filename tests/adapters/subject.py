@@ -135,5 +135,6 @@ class FullSubject(Protocol):
         wait: bool = True,
         on_online: Callable[[FullClient], None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        trust_env: bool = False,
     ) -> AbstractContextManager[FullClient]:
         """Keep a gateway connected; ``on_online`` may block."""

@@ -11,10 +11,11 @@ from typing import Final
 
 import pytest
 
+from butter_proto.errors import FaultKind
 from butter_proto.settings import Settings
 from butter_proto.testing import StandInGateway
 from examples import asyncio_adapter
-from tests.adapters.scenario import TOKEN, Unanswered
+from tests.adapters.scenario import PATIENT, TOKEN, Unanswered
 from tests.adapters.subject import PATIENCE
 
 TOP: Final = Path(__file__).parents[2]
@@ -56,6 +57,18 @@ def test_an_example_with_a_wrong_token_says_what_to_do_and_shows_it_nowhere(
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_without_a_url_says_how_it_is_called(name: str) -> None:
     assert run(name).stderr.startswith("usage: ")
+
+
+def test_an_adapter_that_knows_no_proxies_goes_by_no_other_way() -> None:
+    async def main() -> None:
+        settings = Settings(proxy="http://proxy", reconnect=PATIENT.reconnect)
+        async with asyncio_adapter.connect("ws://10.0.0.1", settings) as gateway:
+            while gateway.machine.last_ending is None:
+                await gateway.pumped.wait()
+            assert gateway.machine.last_ending.fault is not None
+            assert gateway.machine.last_ending.fault.kind is FaultKind.PROXY
+
+    asyncio.run(main())
 
 
 def test_an_outcome_in_the_same_turn_as_a_cancellation_is_no_error(

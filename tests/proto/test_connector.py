@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+import attrs
 import pytest
 
 from butter_proto import (
@@ -28,6 +29,7 @@ from butter_proto import (
     Timeouts,
     TransportFault,
     events,
+    parse_proxy,
 )
 from butter_proto.errors import GatewayError
 from butter_proto.identity import Identity
@@ -67,6 +69,37 @@ def test_start_asks_for_a_transport() -> None:
     assert command.url == "wss://gateway.example:8443/path?x=1"
     assert machine.next_event() == events.Connecting(1, 1)
     assert machine.state is State.CONNECTING
+
+
+@pytest.mark.parametrize(
+    ("url", "proxied"),
+    [
+        ("wss://gateway.example", True),
+        ("ws://10.0.0.1", True),
+        ("ws://127.0.0.1:18789", False),
+        ("ws://localhost", False),
+        ("wss://[::1]", False),
+    ],
+)
+def test_the_proxy_of_the_settings_is_told_but_for_loopback(url: str, proxied: bool) -> None:
+    """Lesson 28."""
+    machine = connector(url, Settings(proxy="http://user:hidden@proxy:3128"))
+    machine.start(0.0)
+    command = machine.next_command()
+    assert isinstance(command, OpenTransport)
+    assert command.proxy == machine.proxy
+    assert machine.proxy == (parse_proxy("http://user:hidden@proxy:3128") if proxied else None)
+    assert "hidden" not in repr(command)
+
+
+def test_what_a_dial_says_of_a_proxy_is_told_without_its_credentials() -> None:
+    machine = connector("ws://gateway.local", Settings(proxy="http://user:hidden@proxy:3128"))
+    machine.start(0.0)
+    fault = TransportFault(FaultKind.PROXY_REFUSED, "not with dXNlcjpoaWRkZW4= or hidden")
+    machine.transport_failed(1, fault, 0.0)
+    assert machine.state is State.BLOCKED
+    assert machine.last_ending is not None
+    assert machine.last_ending.fault == attrs.evolve(fault, text="not with *** or ***")
 
 
 def test_starting_twice_is_an_error_and_changes_nothing() -> None:
@@ -130,9 +163,10 @@ def test_it_tells_when_the_gateway_process_is_another_one() -> None:
     assert scenario.until(events.Online).boot_changed
 
 
-def test_every_kind_of_transport_fault_is_tried_again() -> None:
+def test_every_kind_of_transport_fault_but_a_refusal_is_tried_again() -> None:
     """Lessons 16: every failure is an input of the machine."""
-    faults = [TransportFault(kind) for kind in FaultKind if kind is not FaultKind.CERTIFICATE]
+    refusals = (FaultKind.CERTIFICATE, FaultKind.PROXY_REFUSED)
+    faults = [TransportFault(kind) for kind in FaultKind if kind not in refusals]
     scenario = Scenario(start=False)
     scenario.network.script_dials(*faults)
     scenario.machine.start(scenario.now)

@@ -19,11 +19,11 @@ from butter_proto.machine import (
     Message,
     OpenTransport,
     Ping,
-    ProxyAddress,
     State,
     Stats,
     Text,
 )
+from butter_proto.proxy_address import ProxyAddress, ProxyScheme
 from butter_proto.settings import Framing
 
 HIDDEN = "QQ-must-not-be-shown-QQ"
@@ -50,7 +50,7 @@ OPEN = OpenTransport(
     443,
     True,
     "gw.example.com",
-    ProxyAddress("proxy.example.com", 3128),
+    ProxyAddress(ProxyScheme.HTTP, "proxy.example.com", 3128),
     Framing.BYTES,
     f"wss://gw.example.com/?key={HIDDEN}",
 )

@@ -258,8 +258,17 @@ EXAMPLES: Final[list[tuple[Ending, Action, str]]] = [
     *[
         (fault(kind), RETRY, "Check the network")
         for kind in FaultKind
-        if kind not in (FaultKind.CERTIFICATE, FaultKind.DNS, FaultKind.REFUSED)
+        if kind
+        not in (
+            FaultKind.CERTIFICATE,
+            FaultKind.DNS,
+            FaultKind.REFUSED,
+            FaultKind.PROXY,
+            FaultKind.PROXY_REFUSED,
+        )
     ],
+    (fault(FaultKind.PROXY), RETRY, "Check the proxy"),
+    (fault(FaultKind.PROXY_REFUSED), STOP, "wants other credentials, or lets nobody through"),
     (opened(EndKind.SIGNER_FAILED), IF_REPEATED, "key cannot sign"),
     (opened(EndKind.PIN_MISMATCH), STOP, "fingerprint"),
     (opened(EndKind.OPEN_TIMEOUT), RETRY, "does not answer"),

@@ -23,6 +23,7 @@ from butter_proto.identity import (
     Identity,
 )
 from butter_proto.pins import Pin
+from butter_proto.proxy_address import parse_proxy
 from butter_proto.secret import Secret
 from butter_proto.settings import (
     HOUR,
@@ -293,14 +294,50 @@ def test_the_version_told_to_the_gateway_is_the_distributions() -> None:
     assert BACKEND.version == VERSION
 
 
+def for_adapter(
+    settings: Settings | None,
+    token: str | None,
+    *,
+    url: str = "wss://gateway.example.com",
+    environ: dict[str, str] | None = None,
+) -> Settings:
+    return adapter_settings(settings, token, url=url, environ=environ)
+
+
 def test_an_adapter_takes_the_token_of_its_own_before_that_of_the_settings() -> None:
-    assert adapter_settings(None, None) == Settings()
-    given = adapter_settings(Settings(token="from-the-settings", json_rpc=True), "of-its-own")
+    assert for_adapter(None, None) == Settings()
+    given = for_adapter(Settings(token="from-the-settings", json_rpc=True), "of-its-own")
     assert given == Settings(token="of-its-own", json_rpc=True)
-    kept = adapter_settings(Settings(token="from-the-settings"), None)
+    kept = for_adapter(Settings(token="from-the-settings"), None)
     assert kept.token == Secret("from-the-settings")
 
 
 def test_an_adapter_refuses_what_it_cannot_move() -> None:
     with pytest.raises(InvalidSettings, match="moves bytes"):
-        adapter_settings(Settings(framing=Framing.MESSAGES), None)
+        for_adapter(Settings(framing=Framing.MESSAGES), None)
+
+
+def test_an_adapter_asks_the_environment_for_a_proxy_only_where_it_may() -> None:
+    environ = {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "exempt.example.com"}
+    assert for_adapter(None, None).proxy is None
+    assert for_adapter(None, None, environ=environ).proxy == parse_proxy("http://proxy:3128")
+    assert for_adapter(None, None, environ=environ, url="ws://exempt.example.com").proxy is None
+    assert for_adapter(None, None, environ={}).proxy is None
+    own = Settings(proxy="socks5://own")
+    assert for_adapter(own, None, environ=environ) == own
+    with pytest.raises(InvalidSettings, match="HTTPS_PROXY"):
+        for_adapter(None, None, environ={"HTTPS_PROXY": "ftp://proxy"})
+
+
+def test_a_proxy_may_be_given_as_a_url_and_its_credentials_are_secrets() -> None:
+    settings = Settings(token="token", proxy="http://user:pass%20word@proxy:3128")
+    assert settings.proxy == parse_proxy("http://user:pass%20word@proxy:3128")
+    assert settings.secrets == (
+        Secret("token"),
+        Secret("pass word"),
+        Secret("dXNlcjpwYXNzIHdvcmQ="),
+    )
+    assert "pass word" not in repr(settings)
+    assert "dXNl" not in repr(settings)
+    with pytest.raises(InvalidSettings, match="proxy must be a ProxyAddress or a URL"):
+        settings_with(proxy=3128)
