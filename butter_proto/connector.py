@@ -487,6 +487,7 @@ class Connector:
                 self.proxy,
                 self._settings.framing,
                 endpoint.url,
+                pinned=bool(self._settings.pins),
             )
         )
         self._queue.put(events.Connecting(self._supervisor.next_attempt, transport_id))

@@ -66,7 +66,10 @@ class OpenTransport:
 
     Where ``proxy`` is not None, dial that one and let it connect to ``host`` and ``port``
     (proxy.py), then do TLS, if any, with the host. It is None for loopback.
-    ``server_name`` is the name to verify and to send as SNI where ``tls`` is True. With
+    ``server_name`` is the name to verify and to send as SNI where ``tls`` is True. Where ``pinned``
+    is True the machine compares the peer's certificate itself, before it sends anything: a driver
+    whose user gave no trust of his own then verifies nothing, so that a self-signed gateway is
+    reached by its pin, and must pass the certificate to ``transport_opened``. With
     ``framing=MESSAGES`` the host opens a WebSocket to ``url`` instead and reports
     ``transport_opened`` when that is open, the upgrade done.
     """
@@ -79,6 +82,7 @@ class OpenTransport:
     proxy: ProxyAddress | None
     framing: Framing
     url: str = attrs.field(repr=False)
+    pinned: bool = False
 
 
 @attrs.frozen

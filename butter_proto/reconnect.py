@@ -26,6 +26,8 @@ from butter_proto.settings import ReconnectSettings
 
 PAIRING_REQUIRED: Final = "PAIRING_REQUIRED"
 _REPAIR_DELAY: Final = 0.25
+_LOCK_OUT: Final = 300.0
+"""How long the gateway locks an address out, in seconds; it does not always say so (wire.md 5)."""
 _EQUAL_ANSWERS: Final = 3
 _LARGEST_EXPONENT: Final = 64
 
@@ -85,6 +87,8 @@ class Row:
     advice: str = ""
     hint_binds: bool = False
     """Whether ``reconnect_now`` must wait for the hint too."""
+    assumed_hint: float = 0.0
+    """Seconds to wait where the peer gives no hint."""
 
 
 def _detail(name: str) -> tuple[str, Callable[[Ending], bool]]:
@@ -185,7 +189,13 @@ CREDENTIAL_REFUSALS: Final = frozenset(
 
 ROWS: Final[tuple[Row, ...]] = (
     Row(*_kind(EndKind.STOPPED), Action.STOP, "Stopped by the application."),
-    Row(*_detail("AUTH_RATE_LIMITED"), Action.RETRY, _LIMITED_ADVICE, hint_binds=True),
+    Row(
+        *_detail("AUTH_RATE_LIMITED"),
+        Action.RETRY,
+        _LIMITED_ADVICE,
+        hint_binds=True,
+        assumed_hint=_LOCK_OUT,
+    ),
     *(Row(*_detail(reason), Action.WAIT, advice) for reason, advice in _UPGRADES.items()),
     Row(
         *_detail(PAIRING_REQUIRED),
@@ -319,7 +329,7 @@ def decide(
     delay = 0.0
     match action:
         case Action.RETRY:
-            delay = hint + _backoff(ending, attempts, settings, random)
+            delay = (hint or row.assumed_hint) + _backoff(ending, attempts, settings, random)
         case Action.WAIT:
             assert settings.pairing_poll is not None
             delay = max(hint, settings.pairing_poll)

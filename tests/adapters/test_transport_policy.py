@@ -143,6 +143,37 @@ def test_a_self_signed_gateway_is_reached_by_its_pin_alone(
         assert client.request("echo", 1) == 1
 
 
+@pytest.mark.parametrize("name", ["trio", "threads"])
+def test_a_pin_is_enough_trust_where_no_other_was_given(
+    name: str, self_signed_relay: Relay, tls_relay: Relay
+) -> None:
+    """A gateway's own certificate names no host, so there is nothing else to verify."""
+    settings = pinning(key_digest(SELF_SIGNED))
+    with (
+        BYTES[name]() as subject,
+        subject.connect(self_signed_relay.url, token=TOKEN, settings=settings) as client,
+    ):
+        assert client.request("echo", 1) == 1
+    with (
+        BYTES[name]() as subject,
+        pytest.raises(GaveUp, match="not a pinned one"),
+        subject.connect(tls_relay.url, token=TOKEN, settings=settings),
+    ):
+        raise AssertionError
+    eventually(lambda: tls_relay.ended == 1)
+    assert tls_relay.head == b""
+
+
+@pytest.mark.parametrize("name", ["trio", "threads"])
+def test_without_a_pin_nobody_unknown_is_trusted(name: str, self_signed_relay: Relay) -> None:
+    with (
+        BYTES[name]() as subject,
+        pytest.raises(GaveUp, match="certificate not accepted"),
+        subject.connect(self_signed_relay.url, token=TOKEN, settings=QUICK),
+    ):
+        raise AssertionError
+
+
 @pytest.mark.parametrize("name", BYTES)
 def test_without_verification_another_one_gets_not_a_byte_either(
     name: str, tls_relay: Relay, leaf: trustme.LeafCert

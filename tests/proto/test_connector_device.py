@@ -473,6 +473,22 @@ def test_credentials_too_large_for_a_connect_request_change_nothing() -> None:
     assert connects(world)[1]["auth"] == {"token": TOKEN}
 
 
+def test_a_rate_limit_is_waited_out_to_the_second_and_then_tried_again() -> None:
+    """Lesson 14; wire.md 5: the right token is refused too until then."""
+    limited = refusal("AUTH_RATE_LIMITED", retryable=True, retryAfterMs=299_993)
+    world = greeted(begun(), limited)
+    hit = world.now
+    for seconds in (100.0, 100.0, 99.0):
+        world.wait(seconds)
+        world.reconnect_now()
+        assert state_of(world) is State.WAITING
+    assert world.machine.retry_at is not None
+    assert world.machine.retry_at >= hit + 299.993
+    world.wait(world.machine.retry_at - world.now)
+    assert state_of(world) is State.CONNECTING
+    assert len(of(world, events.Connecting)) == 2
+
+
 def test_no_credential_that_was_ever_in_use_is_told() -> None:
     world = greeted(begun(Settings(identity=CLI, token="the-old-token")), refusal("ANY"))
     world.use_credentials(token="the-new-token")

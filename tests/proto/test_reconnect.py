@@ -439,6 +439,12 @@ def test_only_a_rate_limits_hint_binds_the_application_too() -> None:
     assert decide(no_hint, Attempts(), SETTINGS, half).floor == 0.0
 
 
+def test_a_rate_limit_without_a_hint_is_waited_out_all_the_same() -> None:
+    """Seen live: the hint lacks where only the shared secret's class is locked."""
+    no_hint = attrs.evolve(RATE_LIMITED, retry_after=None)
+    assert decide(no_hint, Attempts(), SETTINGS, half).delay == 300.5
+
+
 CHECKED = st.builds(
     ReconnectSettings,
     base=st.floats(0.01, 3600.0),
@@ -468,7 +474,7 @@ def test_a_decision_keeps_its_bounds(
 ) -> None:
     ending = attrs.evolve(ending, retry_after=hint)
     decision = decide(ending, attempts, settings, lambda: jitter)
-    floor = hint or 0.0
+    floor = hint or (300.0 if ending == attrs.evolve(RATE_LIMITED, retry_after=hint) else 0.0)
     ceiling = settings.base
     for _ in range(min(attempts.failures - 1, 2000)):
         ceiling = min(ceiling * settings.factor, settings.cap)
