@@ -454,7 +454,7 @@ def machine_calls() -> str:
         if not name.startswith("_") and callable(target):
             arguments = list(inspect.signature(target).parameters)[1:]
             call = name if isinstance(member, property) else f"{name}({', '.join(arguments)})"
-            rows.append((f"`{call}`", inspect.getdoc(target) or ""))
+            rows.append((f"`{call}`", " ".join((inspect.getdoc(target) or "").split())))
     return table(("name", "what it does"), rows)
 
 
