@@ -330,6 +330,18 @@ class Connector:
         if self.state is State.BLOCKED:
             self.reconnect_now(now)
 
+    def use_device_token(self, token: DeviceToken, now: float) -> None:
+        """Use a device token that was kept meanwhile, and leave BLOCKED for it.
+
+        Another program of this device may have been given one after `DeviceTokenRejected`, or
+        before. The one in use already changes nothing. Pull everything.
+        """
+        now = self._clock.advance(now)
+        if token != self._keyring.stored:
+            self._keyring.issued(token)
+            if self.state is State.BLOCKED:
+                self.reconnect_now(now)
+
     def reconnect_now(self, now: float, signed: SignedPayload = SignedPayload.V3) -> None:
         """End a backoff, or leave BLOCKED; never sooner than a rate limit allows.
 

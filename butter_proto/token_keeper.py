@@ -37,13 +37,19 @@ class TokenKeeper:
         """Return the token to start with. Raises what the store raises."""
         return self._store.load(self._key)
 
-    def keep(self, event: Keepable) -> None:
-        """Save new tokens, or forget a refused one; done when it returns."""
+    def keep(self, event: Keepable) -> DeviceToken | None:
+        """Save new tokens, or forget a refused one; done when it returns.
+
+        Where another program of the device kept a newer token than the refused one, that is
+        returned: it is worth an attempt.
+        """
         if isinstance(event, events.DeviceTokenRejected):
-            self._store.forget(self._key_for(event.role), event.token)
-            return
+            key = self._key_for(event.role)
+            self._store.forget(key, event.token)
+            return self._store.load(key)
         for role, token in event.tokens:
             self._store.save(self._key_for(role), token)
+        return None
 
     def _key_for(self, role: str) -> TokenKey:
         return attrs.evolve(self._key, role=role)

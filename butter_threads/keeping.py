@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from butter_proto.device import DeviceToken
 from butter_proto.events import DeviceTokenIssued, Event
 from butter_proto.token_keeper import Keepable, TokenKeeper
 
@@ -22,14 +23,20 @@ _log = logging.getLogger("butter_threads")
 class KeepingThread:
     """Keeps the tokens of one gateway's device.
 
-    ``answer(transport_id, ok)`` is called after new tokens were stored, or could not be.
+    ``answer(transport_id, ok)`` is called after new tokens were stored, or could not be;
+    ``found(token)`` where another program kept one in place of a refused one.
     """
 
     def __init__(
-        self, keeper: TokenKeeper, answer: Callable[[int, bool], object], name: str
+        self,
+        keeper: TokenKeeper,
+        answer: Callable[[int, bool], object],
+        found: Callable[[DeviceToken], object],
+        name: str,
     ) -> None:
         self._keeper = keeper
         self._answer = answer
+        self._found = found
         self._waiting: SimpleQueue[Keepable | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -58,11 +65,13 @@ class KeepingThread:
 
     def _run(self) -> None:
         while (event := self._waiting.get()) is not None:
-            stored = True
+            stored, newer = True, None
             try:
-                self._keeper.keep(event)
+                newer = self._keeper.keep(event)
             except Exception as error:  # noqa: BLE001 - a store may raise anything
                 stored = False
                 _log.error("a device token could not be kept: %s", error)
             if isinstance(event, DeviceTokenIssued):
                 self._answer(event.transport_id, stored)
+            elif newer is not None:
+                self._found(newer)

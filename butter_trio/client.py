@@ -279,16 +279,18 @@ class Gateway(GatewayView):
         """Store and forget tokens; a thread waits for the disk, and no cancellation cuts it off."""
         with trio.CancelScope(shield=True):
             async for event in self._kept:
-                stored = True
+                stored, newer = True, None
                 try:
-                    await _run(keeper, keeper.keep, event)
+                    newer = await _run(keeper, keeper.keep, event)
                 except Exception as error:  # noqa: BLE001 - a store may raise anything
                     stored = False
                     _log.error("a device token could not be kept: %s", error)
+                now = trio.current_time()
                 if isinstance(event, DeviceTokenIssued):
-                    now = trio.current_time()
                     self._machine.token_stored(event.transport_id, stored, now)
-                    self._driver.pump()
+                elif newer is not None:
+                    self._machine.use_device_token(newer, now)
+                self._driver.pump()
 
     def _deliver(self, event: Event) -> None:
         self._client.deliver(event)

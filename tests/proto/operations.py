@@ -22,9 +22,11 @@ from butter_proto import (
     CLI,
     Connector,
     Credentials,
+    DeviceToken,
     FaultKind,
     Framing,
     LocalProtocolError,
+    Secret,
     Settings,
     SignedPayload,
     TransportFault,
@@ -63,6 +65,7 @@ _APPLICATION: Final = frozenset(
         "reconnect_now",
         "use_credentials",
         "token_stored",
+        "use_device_token",
     }
 )
 
@@ -415,6 +418,9 @@ class World:
     def stored(self, *, ok: bool = True, which: int = 0) -> None:
         """Answer that the new device tokens are stored, or cannot be."""
         self.give("token_stored", self._transport(which), ok)
+
+    def use_device_token(self, token: str) -> None:
+        self.give("use_device_token", DeviceToken(Secret(token), ("operator.read",)))
 
     def _transport(self, which: int) -> int:
         """Return an id: 0 is the newest one, then come older ones, and one that never was."""

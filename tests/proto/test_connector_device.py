@@ -498,6 +498,28 @@ def test_no_credential_that_was_ever_in_use_is_told() -> None:
     assert "neither *** nor ***" in str(world.machine.last_ending)
 
 
+def test_a_token_that_another_program_was_given_leaves_gave_up() -> None:
+    """Two programs of one device: a scope upgrade of one kills the token of the other (wire 4)."""
+    newer = DeviceToken(Secret(OTHER_DEVICE_TOKEN), ("operator.read", "operator.write"))
+    world = greeted(begun(WITHOUT_TOKEN, stored=STORED), refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    assert state_of(world) is State.BLOCKED
+    world.give("use_device_token", newer)
+    world.online()
+    assert connects(world)[1]["auth"] == {"deviceToken": OTHER_DEVICE_TOKEN}
+    assert state_of(world) is State.ONLINE
+
+
+def test_the_token_in_use_is_no_reason_for_another_attempt() -> None:
+    settings = attrs.evolve(AS_DEVICE, token="wrong")
+    world = greeted(begun(settings, url="ws://gateway.local/", stored=STORED), refusal("X"))
+    world.ended()
+    world.give("use_device_token", STORED)
+    greeted(world, refusal("AUTH_TOKEN_MISMATCH"))
+    assert state_of(world) is State.BLOCKED
+    world.give("use_device_token", STORED)
+    assert state_of(world) is State.BLOCKED
+
+
 # --- pairing --------------------------------------------------------------------------------
 
 

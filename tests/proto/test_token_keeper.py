@@ -45,9 +45,10 @@ def test_a_refused_token_is_forgotten_and_nothing_else() -> None:
     store = MemoryStore()
     keeper = TokenKeeper(store, KEY)
     keeper.keep(events.DeviceTokenIssued(1, (("operator", OWN), ("node", NODES))))
-    keeper.keep(events.DeviceTokenRejected("operator", Secret("an older one"), ENDING))
+    older = events.DeviceTokenRejected("operator", Secret("an older one"), ENDING)
+    assert keeper.keep(older) == OWN
     assert keeper.load() == OWN
-    keeper.keep(events.DeviceTokenRejected("operator", OWN.token, ENDING))
+    assert keeper.keep(events.DeviceTokenRejected("operator", OWN.token, ENDING)) is None
     assert keeper.load() is None
     assert store.load(TokenKey(KEY.origin, KEY.device_id, KEY.client_id, "node")) == NODES
 
