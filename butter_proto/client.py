@@ -168,7 +168,7 @@ class RecentSubscription(Subscription[_T]):
 StateSubscription = RecentSubscription[events.StateEvent]
 NoticeSubscription = RecentSubscription[events.Notice]
 
-_STANDING: Final = (events.ScopesReduced, events.PairingRequired)
+_STANDING: Final = (events.ScopesReduced, events.PairingRequired, events.DeviceTokenNotStored)
 """Notices that stay true until the next Online: told first to who subscribes later."""
 
 

@@ -14,7 +14,7 @@ Phases: OPENING -> CHALLENGE -> HELLO [-> STORING] -> ONLINE, each of them -> CL
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -24,7 +24,7 @@ import attrs
 from butter_proto import events, frames
 from butter_proto.counters import Counters
 from butter_proto.credentials import Auth
-from butter_proto.device import DeviceToken
+from butter_proto.device import DeviceToken, kept_of
 from butter_proto.device_auth import SignedPayload, Signer, SigningFailed, prove
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import (
@@ -109,8 +109,8 @@ class Attempt:
     transport_id: int
     auth: Auth
     signed: SignedPayload
-    stored: DeviceToken | None
-    """The device token that is known already."""
+    durable: Mapping[str, DeviceToken]
+    """The device tokens that are known to be stored, by role."""
     secrets: tuple[Secret, ...]
     """All that must not be told."""
     previous: events.Hello | None
@@ -153,8 +153,8 @@ class Connection:
         self.cause: Ending | None = None
         """The same unredacted, for `reconnect.decide` alone: a secret may be part of a code."""
         self.hello: events.Hello | None = None
-        self.issued: DeviceToken | None = None
-        """The device token that came with the hello, where it is a new one."""
+        self.issued: Mapping[str, DeviceToken] = {}
+        """The device tokens that came with the hello and are to be stored, by role."""
         self.online_since: float | None = None
         self._timers.set(_Timer.PHASE, now + self._settings.timeouts.open)
 
@@ -259,6 +259,11 @@ class Connection:
         self._now = now
         if self.phase is Phase.STORING:
             self._go_online(*(() if ok else (events.DeviceTokenNotStored(False),)))
+
+    def take_issued(self) -> Mapping[str, DeviceToken]:
+        """Take the device tokens that came with the hello, once."""
+        issued, self.issued = self.issued, {}
+        return issued
 
     def probe(self, now: float) -> None:
         """Ask the gateway at once whether it is there; before ONLINE the phase limits do."""
@@ -379,10 +384,11 @@ class Connection:
         self._probes = self._start_keepalive(hello.policy.tick_interval)
         if self._settings.dialect is Dialect.GATEWAY_V4:
             self._expected_seq = 1  # seq starts at 1 on each connection (wire.md 3)
-        tokens = self._new_tokens(hello) if self._signer is not None else {}
-        if tokens:
-            self.issued = tokens.get(self._identity.role)
-            told = events.DeviceTokenIssued(self.attempt.transport_id, tuple(tokens.items()))
+        if self._signer is not None:
+            self.issued = self._new_tokens(hello)
+        if self.issued:
+            tokens = tuple(self.issued.items())
+            told = events.DeviceTokenIssued(self.attempt.transport_id, tokens)
             self._queue.put_notice(told)
             self._queue.hold()
             self._enter(Phase.STORING, STORING_LIMIT)
@@ -390,20 +396,15 @@ class Connection:
             self._go_online()
 
     def _new_tokens(self, hello: events.Hello) -> dict[str, DeviceToken]:
-        """Return the device tokens to be stored, by role: those that are not known yet."""
-        role, stored = self._identity.role, self.attempt.stored
-        tokens = tokens_of_hello(hello.payload, role)
-        own = tokens.get(role)
-        if not self._endpoint.is_private:
-            tokens = {role: own} if own is not None else {}
-        if own is not None and stored is not None and own.token == stored.token:
-            # the hello tells what this connection may; the token may do all that it ever could
-            both = tuple(dict.fromkeys((*stored.scopes, *own.scopes)))
-            if both == stored.scopes:
-                del tokens[role]
-            else:
-                tokens[role] = attrs.evolve(own, scopes=both)
-        return tokens
+        """Return the device tokens of a hello, by role, that are not known to be stored."""
+        role, durable = self._identity.role, self.attempt.durable
+        tokens = tokens_of_hello(hello.payload, role, self.attempt.auth.scopes)
+        return {
+            one: kept_of(durable.get(one), token)
+            for one, token in tokens.items()
+            if (one == role or self._endpoint.is_private)
+            and kept_of(durable.get(one), token) != durable.get(one)
+        }
 
     def _go_online(self, *notices: events.Notice) -> None:
         """Let Online be told, then ``notices``, then what was held back until now."""

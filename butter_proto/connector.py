@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, Final
 
 import attrs
 
 from butter_proto import events, frames
-from butter_proto.connection import Attempt, Connection, Phase, Surroundings
+from butter_proto.connection import STORING_LIMIT, Attempt, Connection, Phase, Surroundings
 from butter_proto.counters import Counters
 from butter_proto.credentials import (
     DEVICE_TOKEN_MISMATCH,
@@ -58,10 +58,13 @@ from butter_proto.policy import check_transport
 from butter_proto.proxy_address import ProxyAddress
 from butter_proto.reconnect import Action
 from butter_proto.requests import PendingRequest
+from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, MONTH, Default, Dialect, Framing, Settings
 from butter_proto.supervisor import Supervisor, pairing_of
 from butter_proto.timers import TICK, Clock
 
+_UNANSWERED: Final = 8
+"""Transports whose device tokens may still be told to be stored."""
 _HELD_BACK: Final = 1.0
 """Seconds until an attempt that was held back is looked at again."""
 _WORTH_TELLING: Final = 1.0
@@ -94,6 +97,17 @@ class _RequestIds:
         taken = self.look()
         self._next = None
         return taken
+
+
+@attrs.frozen
+class _Undecided:
+    """An ending whose consequences wait: another device token may be found for it."""
+
+    transport_id: int
+    ending: Ending
+    cause: Ending
+    online_since: float | None
+    decide_by: float
 
 
 class Connector:
@@ -134,11 +148,11 @@ class Connector:
         self._identity = settings.identity_for(device=signer is not None)
         self._keyring = Keyring(
             settings.credentials,
-            device=signer is not None,
+            role=None if signer is None else self._identity.role,
             trusted=self._endpoint.reach is Reach.LOOPBACK or bool(settings.pins),
         )
-        self._check_connect_size(settings.credentials)
         self._token_key = None if signer is None else self._token_key_of(signer)
+        self._check_connect_size(settings.credentials)
         self._signed = SignedPayload.V3
         self._supervisor = Supervisor(settings.reconnect, random)
         self._next_transport_id = next_transport_id or count(1).__next__
@@ -165,6 +179,8 @@ class Connector:
         self._retry_at: float | None = None
         self._hello: events.Hello | None = None
         self._last_ending: Ending | None = None
+        self._to_be_stored: dict[int, Mapping[str, DeviceToken]] = {}
+        self._undecided: _Undecided | None = None
 
     # --- state ------------------------------------------------------------------------------
 
@@ -225,7 +241,9 @@ class Connector:
         if self.state is not State.IDLE or self._stopping:
             raise LocalProtocolError("start or stop was called before")
         if device_token is not None:
-            self._keyring.issued(device_token)
+            kept = {self._identity.role: device_token}
+            self._keyring.issued(kept)
+            self._keyring.stored(kept)
         self._signed = signed
         self._attempt(self._clock.advance(now))
 
@@ -240,6 +258,7 @@ class Connector:
             return
         self._stopping = True
         self._retry_at = None
+        self._undecided = None
         for transport_id, connection in list(self._connections.items()):
             connection.stop(now, abort=abort)
             self._settle(transport_id, connection)
@@ -313,6 +332,9 @@ class Connector:
         Online follows at once; without this it follows after 5 s. Pull events.
         """
         now = self._clock.advance(now)
+        tokens = self._to_be_stored.pop(transport_id, {})
+        if ok:
+            self._keyring.stored(tokens)
         connection = self._connections.get(transport_id)
         if connection is not None:
             connection.token_stored(now, ok=ok)
@@ -327,20 +349,21 @@ class Connector:
         self._check_connect_size(credentials)
         now = self._clock.advance(now)
         self._keyring.replace(credentials)
-        if self.state is State.BLOCKED:
+        if self._undecided is not None:
+            self._decide_on(self._undecided, can_repair=True)
+        elif self.state is State.BLOCKED:
             self.reconnect_now(now)
 
-    def use_device_token(self, token: DeviceToken, now: float) -> None:
-        """Use a device token that was kept meanwhile, and leave BLOCKED for it.
+    def token_forgotten(self, transport_id: int, newer: DeviceToken | None, now: float) -> None:
+        """Answer `DeviceTokenRejected`: the token is forgotten, and ``newer`` is kept by now.
 
-        Another program of this device may have been given one after `DeviceTokenRejected`, or
-        before. The one in use already changes nothing. Pull everything.
+        Another program of the device may have been given one: it is worth one attempt. Without an
+        answer it is decided after 5 s that there is none. Pull everything.
         """
         now = self._clock.advance(now)
-        if token != self._keyring.stored:
-            self._keyring.issued(token)
-            if self.state is State.BLOCKED:
-                self.reconnect_now(now)
+        found = newer is not None and self._keyring.found(newer)
+        if self._undecided is not None and self._undecided.transport_id == transport_id:
+            self._decide_on(self._undecided, can_repair=found)
 
     def reconnect_now(self, now: float, signed: SignedPayload = SignedPayload.V3) -> None:
         """End a backoff, or leave BLOCKED; never sooner than a rate limit allows.
@@ -423,6 +446,8 @@ class Connector:
             for transport_id, connection in list(self._connections.items()):
                 connection.handle_timeout(now)
                 self._settle(transport_id, connection)
+            if self._undecided is not None and self._undecided.decide_by <= now:
+                self._decide_on(self._undecided)
             due = self._next_due()
 
     # --- outputs ----------------------------------------------------------------------------
@@ -463,7 +488,7 @@ class Connector:
             self._settle(transport_id, connection)
 
     def _next_due(self) -> float | None:
-        due = self._retry_at
+        due = self._retry_at if self._undecided is None else self._undecided.decide_by
         for connection in self._connections.values():
             timeout = connection.next_timeout()
             if timeout is not None and (due is None or timeout < due):
@@ -482,7 +507,7 @@ class Connector:
             transport_id,
             self._keyring.choose(self._identity.scopes),
             self._signed,
-            self._keyring.stored,
+            self._keyring.durable,
             (*self._settings.secrets, *self._keyring.secrets),
             self._hello,
         )
@@ -507,11 +532,12 @@ class Connector:
     def _settle(self, transport_id: int, connection: Connection) -> None:
         """Draw the consequences of what an input did to a connection."""
         if connection is self._current:
-            if connection.issued is not None and connection.issued != self._keyring.stored:
-                self._keyring.issued(connection.issued)
+            if connection.issued:
+                self._take_over(transport_id, connection)
             online = connection.online_since is not None
             if online and connection.hello is not self._hello:
                 self._supervisor.on_online()
+                self._keyring.accepted(connection.attempt.auth)
                 self._hello = connection.hello
             if connection.ending is not None and connection.cause is not None:
                 self._on_ending(connection, connection.ending, connection.cause)
@@ -520,43 +546,70 @@ class Connector:
             self._finish()
 
     def _on_ending(self, connection: Connection, ending: Ending, cause: Ending) -> None:
-        now = self._clock.now
         self._current = None
         self._last_ending = ending
-        can_repair = self._on_refusal(connection, ending, cause)
+        undecided = _Undecided(
+            connection.attempt.transport_id,
+            ending,
+            cause,
+            connection.online_since,
+            self._clock.now + STORING_LIMIT,
+        )
+        if cause.error is None:
+            self._decide_on(undecided)
+            return
+        auth, code = connection.attempt.auth, cause.error.detail_code
+        can_repair = self._keyring.refused(auth, code)
+        if code == DEVICE_TOKEN_MISMATCH and auth.source is Source.DEVICE:
+            self._tell_rejected(undecided, auth.fields["deviceToken"])
+            if not can_repair and not self._stopping:
+                self._undecided = undecided
+                return
+        self._decide_on(undecided, can_repair=can_repair)
+
+    def _tell_rejected(self, refused: _Undecided, token: Secret) -> None:
+        role = self._identity.role
+        notice = events.DeviceTokenRejected(refused.transport_id, role, token, refused.ending)
+        self._queue.put_notice(notice)
+
+    def _decide_on(self, ended: _Undecided, *, can_repair: bool = False) -> None:
+        """Decide what follows an ending, and tell it."""
+        now = self._clock.now
+        self._undecided = None
         decision = self._supervisor.on_ending(
-            cause, now, connection.online_since, told=ending, can_repair=can_repair
+            ended.cause, now, ended.online_since, told=ended.ending, can_repair=can_repair
         )
         if self._stopping:
             return
-        if self._supervisor.is_new_pairing(cause):
-            self._queue.put_notice(pairing_of(ending))
+        if self._supervisor.is_new_pairing(ended.cause):
+            self._queue.put_notice(pairing_of(ended.ending))
         if decision.action is Action.STOP:
-            self._queue.put(events.GaveUp(ending, decision.advice))
+            self._queue.put(events.GaveUp(ended.ending, decision.advice))
         else:
             self._retry_at = now + decision.delay
             attempt = self._supervisor.next_attempt
-            self._queue.put(events.Retrying(ending, attempt, decision.delay))
+            self._queue.put(events.Retrying(ended.ending, attempt, decision.delay))
 
-    def _on_refusal(self, connection: Connection, ending: Ending, cause: Ending) -> bool:
-        """Tell of a device token that is dead; say whether another credential may be tried."""
-        if cause.error is None:
-            return False
-        auth, code = connection.attempt.auth, cause.error.detail_code
-        if code == DEVICE_TOKEN_MISMATCH and auth.source is Source.DEVICE:
-            token = auth.fields["deviceToken"]
-            notice = events.DeviceTokenRejected(self._identity.role, token, ending)
-            self._queue.put_notice(notice)
-        return self._keyring.refused(auth, code)
+    def _take_over(self, transport_id: int, connection: Connection) -> None:
+        """Use the device tokens that came with a hello, and remember what is to be stored."""
+        tokens = connection.take_issued()
+        self._keyring.issued(tokens)
+        self._to_be_stored[transport_id] = tokens
+        while len(self._to_be_stored) > _UNANSWERED:
+            del self._to_be_stored[next(iter(self._to_be_stored))]
 
     def _token_key_of(self, signer: Signer) -> TokenKey:
         device = device_id(public_key_of(signer))
         return TokenKey(self._endpoint.origin, device, self._identity.id, self._identity.role)
 
     def _check_connect_size(self, credentials: Credentials) -> None:
-        every = {str(place): secret for place, secret in enumerate(credentials.secrets)}
-        auth = Auth(Source.SHARED, every, self._identity.scopes)
-        check_connect_size(self._settings.dialect, self._identity, auth)
+        """Raise `InvalidSettings` where all of them together would not fit."""
+        named = {"token": credentials.token, "password": credentials.password}
+        named["bootstrapToken"] = credentials.bootstrap_token
+        fields = {name: secret for name, secret in named.items() if secret is not None}
+        auth = Auth(Source.SHARED, fields, self._identity.scopes)
+        is_device = self._token_key is not None
+        check_connect_size(self._settings.dialect, self._identity, auth, device=is_device)
 
     def _finish(self) -> None:
         if self._stopping and not self._connections and not self._finished:

@@ -9,6 +9,7 @@ Rules kept here:
 * A stored device token is offered after a refused shared token only to an endpoint that cannot be
   somebody else: loopback, or wss with a pin.
 * A refused device token is forgotten; the identity never is (lesson 8).
+* A token in use is not yet a token that is stored: only what a store has confirmed is durable.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ DEVICE_TOKEN_MISMATCH: Final = "AUTH_DEVICE_TOKEN_MISMATCH"  # noqa: S105 - a co
 BOOTSTRAP_TOKEN_INVALID: Final = "AUTH_BOOTSTRAP_TOKEN_INVALID"  # noqa: S105 - a code
 _REMEMBERED: Final = 64
 """Secrets that were in use and are still masked in what is told."""
+_MOST_DEAD: Final = 3
+"""Device tokens refused in a row, without a hello, after which no further one is tried."""
 
 
 @attrs.frozen
@@ -73,32 +76,44 @@ class Auth:
     """The ``auth`` object of the connect request; each value shows as ``***``."""
     scopes: tuple[str, ...]
     """The scopes to ask for."""
+    generation: int = 0
+    """Of the credentials that it was chosen from."""
 
 
 class Keyring:
-    """The credentials of one connector, the device token it has, and what was refused.
+    """The credentials of one connector, the device tokens it was given, and what was refused.
 
-    ``device`` says whether a device signs: without one only shared credentials are of use.
-    ``trusted`` says whether the endpoint is loopback, or wss with a pin.
+    ``role`` is the connector's own; None without a device: then only shared credentials are of
+    use. ``trusted`` says whether the endpoint is loopback, or wss with a pin.
     """
 
-    __slots__ = ("_credentials", "_device", "_known", "_refused", "_stored", "_trusted")
+    __slots__ = (
+        "_credentials",
+        "_dead",
+        "_durable",
+        "_generation",
+        "_in_use",
+        "_known",
+        "_proved",
+        "_refused",
+        "_role",
+        "_trusted",
+    )
 
     def __init__(
-        self,
-        credentials: Credentials,
-        stored: DeviceToken | None = None,
-        *,
-        device: bool = False,
-        trusted: bool = False,
+        self, credentials: Credentials, *, role: str | None = None, trusted: bool = False
     ) -> None:
-        self._device = device
-        self._trusted = trusted
-        self._refused: set[Source] = set()
-        self._known: dict[Secret, None] = {}
         self._credentials = credentials
-        self._stored = stored
-        self._know(*credentials.secrets, *self._stored_secrets())
+        self._role = role
+        self._trusted = trusted
+        self._generation = 0
+        self._in_use: DeviceToken | None = None
+        self._durable: dict[str, DeviceToken] = {}
+        self._refused: set[Source] = set()
+        self._dead: list[Secret] = []
+        self._proved = False
+        self._known: dict[Secret, None] = {}
+        self._know(*credentials.secrets)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -106,66 +121,99 @@ class Keyring:
         return tuple(self._known)
 
     @property
-    def stored(self) -> DeviceToken | None:
-        """The device token that a gateway gave."""
-        return self._stored
+    def durable(self) -> Mapping[str, DeviceToken]:
+        """The device tokens that are known to be stored, by role."""
+        return dict(self._durable)
+
+    # --- attempts ---------------------------------------------------------------------------
 
     def choose(self, scopes: tuple[str, ...]) -> Auth:
         """Return what the next attempt uses; ``scopes`` are the ones the application wants."""
-        candidates = [*self._candidates(scopes)] or [Auth(Source.NONE, {}, scopes)]
+        candidates = [*self._candidates(scopes)]
         return next((auth for auth in candidates if self._is_open(auth)), candidates[0])
+
+    def accepted(self, auth: Auth) -> None:
+        """Take note of a hello."""
+        self._proved = auth.source is Source.DEVICE
+        self._dead.clear()
 
     def refused(self, auth: Auth, code: str | None) -> bool:
         """Take note of a refusal; tell whether another credential is worth one attempt."""
-        if code == DEVICE_TOKEN_MISMATCH and auth.source is Source.DEVICE:
-            if self._stored_secrets() == (auth.fields["deviceToken"],):
-                self._stored = None
-        elif _REFUSALS.get(code or "") is auth.source and auth.fields == self._fields(auth.source):
+        if auth.generation != self._generation:  # others were given meanwhile
+            return True
+        if _REFUSALS.get(code or "") is not auth.source:
+            return False
+        if auth.source is Source.DEVICE:
+            self._bury(auth.fields["deviceToken"])
+        else:
             self._refused.add(auth.source)
         following = self.choose(auth.scopes)
-        return following.fields != auth.fields and self._is_open(following)
-
-    def issued(self, token: DeviceToken) -> None:
-        """Have a token that the gateway gave; it replaces the one before."""
-        self._stored = token
-        self._know(token.token)
+        return self._is_open(following) and following.fields != auth.fields
 
     def replace(self, credentials: Credentials) -> None:
         """Use other credentials from now on."""
         self._credentials = credentials
+        self._generation += 1
         self._know(*credentials.secrets)
         self.forgive()
 
     def forgive(self) -> None:
         """Forget what was refused: the application says that something has changed."""
         self._refused.clear()
+        self._dead.clear()
+
+    # --- device tokens ----------------------------------------------------------------------
+
+    def issued(self, tokens: Mapping[str, DeviceToken]) -> None:
+        """Have the tokens that the gateway gave, by role; its own replaces the one in use."""
+        self._know(*(token.token for token in tokens.values()))
+        self._in_use = tokens.get(self._role or "", self._in_use)
+
+    def stored(self, tokens: Mapping[str, DeviceToken]) -> None:
+        """Take note that these are durable."""
+        self._durable.update(tokens)
+
+    def found(self, token: DeviceToken) -> bool:
+        """Use a token that was kept in place of a refused one; tell whether it is worth it.
+
+        It is not where it was refused itself, where another one is in use by now, and after
+        several in a row: a store that keeps giving dead ones must not make a loop.
+        """
+        if self._role is None or self._in_use is not None or len(self._dead) >= _MOST_DEAD:
+            return False
+        if token.token in self._dead:
+            return False
+        self.issued({self._role: token})
+        self.stored({self._role: token})
+        return True
+
+    def _bury(self, token: Secret) -> None:
+        """Forget a refused token. One that had worked says nothing about the shared secret."""
+        self._dead.append(token)
+        if self._in_use is not None and self._in_use.token == token:
+            self._in_use = None
+        self._durable = {role: kept for role, kept in self._durable.items() if kept.token != token}
+        if self._proved:
+            self._refused.discard(Source.SHARED)
+            self._proved = False
+
+    # --- inside -----------------------------------------------------------------------------
 
     def _candidates(self, scopes: tuple[str, ...]) -> Iterator[Auth]:
-        shared = self._fields(Source.SHARED)
+        given, in_use, is_device = self._credentials, self._in_use, self._role is not None
+        shared = _set({"token": given.token, "password": given.password})
+        bootstrap = _set({"bootstrapToken": given.bootstrap_token})
         if shared:
-            yield Auth(Source.SHARED, shared, scopes)
-        if self._stored is not None and self._device and (self._trusted or not shared):
-            fields = self._fields(Source.DEVICE)
-            yield Auth(Source.DEVICE, fields, _covered(scopes, self._stored.scopes))
-        if self._device and not shared and (bootstrap := self._fields(Source.BOOTSTRAP)):
-            yield Auth(Source.BOOTSTRAP, bootstrap, scopes)
-
-    def _fields(self, source: Source) -> dict[str, Secret]:
-        given = self._credentials
-        named: dict[str, Secret | None] = {}
-        if source is Source.SHARED:
-            named = {"token": given.token, "password": given.password}
-        elif source is Source.BOOTSTRAP:
-            named = {"bootstrapToken": given.bootstrap_token}
-        elif source is Source.DEVICE:
-            named = {"deviceToken": self._stored.token if self._stored is not None else None}
-        return {name: secret for name, secret in named.items() if secret is not None}
+            yield Auth(Source.SHARED, shared, scopes, self._generation)
+        if in_use is not None and is_device and (self._trusted or not shared):
+            fields, covered = {"deviceToken": in_use.token}, _covered(scopes, in_use.scopes)
+            yield Auth(Source.DEVICE, fields, covered, self._generation)
+        if bootstrap and is_device and not shared:
+            yield Auth(Source.BOOTSTRAP, bootstrap, scopes, self._generation)
+        yield Auth(Source.NONE, {}, scopes, self._generation)
 
     def _is_open(self, auth: Auth) -> bool:
         return auth.source is not Source.NONE and auth.source not in self._refused
-
-    def _stored_secrets(self) -> tuple[Secret, ...]:
-        return () if self._stored is None else (self._stored.token,)
 
     def _know(self, *secrets: Secret) -> None:
         for secret in secrets:
@@ -175,9 +223,14 @@ class Keyring:
             del self._known[next(iter(self._known))]
 
 
-def _covered(wanted: tuple[str, ...], granted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the wanted scopes that a token covers; where it covers none, all that it has.
+def _set(named: Mapping[str, Secret | None]) -> dict[str, Secret]:
+    return {name: secret for name, secret in named.items() if secret is not None}
 
-    More would be refused, and none would mean none (wire.md 4).
+
+def _covered(wanted: tuple[str, ...], granted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the wanted scopes that a token covers: more would be refused (wire.md 4).
+
+    Where it covers none of them they are asked for all the same, and the gateway says what it
+    thinks of that; none would mean none, and never are more asked for than were wanted.
     """
-    return tuple(scope for scope in wanted if scope in granted) or granted
+    return tuple(scope for scope in wanted if scope in granted) or wanted

@@ -9,12 +9,19 @@ Rules kept here:
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
 
 import attrs
 
 from butter_proto.device_auth import Signer
-from butter_proto.secret import Secret
+from butter_proto.errors import InvalidSettings
+from butter_proto.secret import Secret, is_text
+
+LONGEST_TOKEN: Final = 4096
+"""Characters of a device token; the gateway's have fewer than 100."""
+MOST_SCOPES: Final = 64
+"""Scopes that are kept of one token."""
 
 
 @attrs.frozen
@@ -28,16 +35,50 @@ class TokenKey:
     role: str
 
 
+def _is_short(_: object, __: object, token: Any) -> None:
+    text = token.reveal() if isinstance(token, Secret) else None
+    if not is_text(text) or len(text or "") > LONGEST_TOKEN:
+        raise InvalidSettings(f"a device token is a Secret of at most {LONGEST_TOKEN} characters")
+
+
+def _to_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(scopes)
+    if isinstance(scopes, str) or not all(map(is_text, names)):
+        raise InvalidSettings("scopes are a list of non-empty names")
+    return names
+
+
 @attrs.frozen
 class DeviceToken:
     """A token that a gateway gave a device, and what it was granted."""
 
-    token: Secret
-    scopes: tuple[str, ...] = attrs.field(repr=lambda scopes: f"<{len(scopes)} names>")
+    token: Secret = attrs.field(validator=_is_short)
+    scopes: tuple[str, ...] = attrs.field(
+        converter=_to_scopes, repr=lambda scopes: f"<{len(scopes)} names>"
+    )
+    issued_at: int | None = None
+    """When the gateway issued it, in ms since the epoch by its clock, if it said so."""
+
+
+def kept_of(before: DeviceToken | None, given: DeviceToken) -> DeviceToken:
+    """Return what a store keeps when it is given a token.
+
+    The one issued later, where both times are known: two programs of a device may save in another
+    order than their gateway issued. Of the same token all scopes: a connection that had fewer of
+    them does not narrow what the token may do.
+    """
+    if before is None:
+        return given
+    if before.token == given.token:
+        both = (*before.scopes, *given.scopes)
+        return attrs.evolve(given, scopes=tuple(dict.fromkeys(both))[:MOST_SCOPES])
+    times = before.issued_at, given.issued_at
+    is_older = None not in times and (times[0] or 0) > (times[1] or 0)
+    return before if is_older else given
 
 
 class TokenStore(Protocol):
-    """Where device tokens are kept. Calls may come from any thread, one at a time.
+    """Where device tokens are kept. Calls may come from several threads at once.
 
     Each may raise `StoreError`, and may take its time: keepalive goes on meanwhile.
     """
@@ -46,7 +87,7 @@ class TokenStore(Protocol):
         """Return the token kept under a key, or None."""
 
     def save(self, key: TokenKey, token: DeviceToken) -> None:
-        """Keep a token in place of the one before; it is durable when this returns."""
+        """Keep what `kept_of` says; it is durable when this returns."""
 
     def forget(self, key: TokenKey, token: Secret) -> None:
         """Forget a token that was refused, unless another one is kept there by now."""
@@ -63,14 +104,14 @@ class MemoryStore:
         return self._tokens.get(key)
 
     def save(self, key: TokenKey, token: DeviceToken) -> None:
-        """Keep a token in place of the one before."""
-        self._tokens[key] = token
+        """Keep a token, or the one before where that was issued later."""
+        self._tokens[key] = kept_of(self._tokens.get(key), token)
 
     def forget(self, key: TokenKey, token: Secret) -> None:
         """Forget a token, unless another one is kept there by now."""
         kept = self._tokens.get(key)
         if kept is not None and kept.token == token:
-            del self._tokens[key]
+            self._tokens.pop(key, None)
 
 
 @attrs.frozen

@@ -29,6 +29,13 @@ _SIGNED_TOKENS: Final = ("token", "deviceToken", "bootstrapToken")
 """The first of these in ``auth`` is signed; a password never is (wire.md 4)."""
 
 
+_SPACES: Final = (
+    "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+"""What the gateway's ``trim`` takes off (ECMA-262, 22.1.3.32)."""
+
+
 class SigningFailed(Exception):
     """The signer raised, or returned no signature."""
 
@@ -132,5 +139,5 @@ def prove(
 
 def _normalized(name: str | None) -> str:
     """Trim, and lower ASCII letters alone, as the gateway does."""
-    text = (name or "").strip()
+    text = (name or "").strip(_SPACES)
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)

@@ -91,9 +91,8 @@ class EventQueue:
             if not self._room:
                 return
             self._droppable += 1
-            self._into.append(notice)
-            return
-        self._queue.append(notice)
+        into = self._into if type(notice) is events.RoundTrip else self._queue
+        into.append(notice)
 
     def put_gateway_event(self, event: events.GatewayEvent, missed_before: int) -> None:
         """Queue a gateway event, before it the gap that it shows."""
@@ -108,7 +107,7 @@ class EventQueue:
         self._into.append(event)
 
     def hold(self) -> None:
-        """Keep gateway events and measurements back from now on."""
+        """Keep gateway events and round trips back from now on."""
         self._into = deque()
         self._overflow = None
 

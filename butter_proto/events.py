@@ -2,7 +2,8 @@
 
 Rules kept here:
 
-* Every event is frozen and says what is now true; none asks for an answer.
+* Every event is frozen and says what is now true. `DeviceTokenIssued` and `DeviceTokenRejected`
+  are answered, or time goes on without an answer.
 * Only the events of `StateEvent` change the connector's state, in the order of `FOLLOWERS`:
   ``(Connecting [Online Offline] (Retrying | GaveUp))* Stopped``, where ``Stopped`` may cut the row
   anywhere (an ``Offline`` still closes an ``Online``), and ``reconnect_now`` after a ``GaveUp`` is
@@ -236,8 +237,8 @@ class DeviceTokenIssued:
 
     transport_id: int
     tokens: tuple[tuple[str, DeviceToken], ...]
-    """Each with its role. The first is for the role that connected; more come with the first
-    connect of a setup code, and only over a transport that nobody else can read."""
+    """Each with its role: those that are not known to be stored. Others than the one for the role
+    that connected come with a setup code, and only over a transport that nobody else can read."""
 
 
 @attrs.frozen
@@ -252,8 +253,13 @@ class DeviceTokenNotStored:
 
 @attrs.frozen
 class DeviceTokenRejected:
-    """A stored device token is no longer valid: forget it (never the identity)."""
+    """A stored device token is no longer valid: forget it (never the identity).
 
+    Then call ``token_forgotten``, with the one that is kept by now if another program of the device
+    was given one. Where nothing else is left to try, what follows waits for that.
+    """
+
+    transport_id: int
     role: str
     token: Secret
     ending: Ending

@@ -17,7 +17,7 @@ from typing import Any, Final
 import attrs
 
 from butter_proto.credentials import Auth
-from butter_proto.device import DeviceToken
+from butter_proto.device import LONGEST_TOKEN, MOST_SCOPES, DeviceToken
 from butter_proto.device_auth import can_be_signed
 from butter_proto.errors import InvalidSettings
 from butter_proto.events import Hello, Policy
@@ -33,9 +33,9 @@ DEFAULT_MAX_PAYLOAD: Final = 25 * MIB
 DEFAULT_TICK_INTERVAL: Final = 30.0
 """Where hello tells no believable ``policy.tickIntervalMs`` (wire.md 3), in seconds."""
 _ID_ROOM: Final = 1024
+_DEVICE_ROOM: Final = 1024 + 4 * LONGEST_TOKEN
 _MOST_SECRETS: Final = 32
-_LONGEST_SECRET: Final = 4096
-_MOST_SCOPES: Final = 64
+_LONGEST_SECRET: Final = LONGEST_TOKEN
 _BELIEVABLE_TICKS: Final = (1000, 600_000)
 
 
@@ -109,10 +109,13 @@ def connect_params(dialect: Dialect, identity: Identity, auth: Auth) -> dict[str
     return params
 
 
-def check_connect_size(dialect: Dialect, identity: Identity, auth: Auth) -> None:
-    """Raise `InvalidSettings` for what is too large for a message before hello."""
+def check_connect_size(dialect: Dialect, identity: Identity, auth: Auth, *, device: bool) -> None:
+    """Raise `InvalidSettings` for what is too large for a message before hello.
+
+    With a ``device`` its proof and the largest token that it may be given have room too.
+    """
     size = len(encode_request("", METHOD_CONNECT, connect_params(dialect, identity, auth)))
-    if size + _ID_ROOM > BEFORE_HELLO_MAX:
+    if size + _ID_ROOM + device * _DEVICE_ROOM > BEFORE_HELLO_MAX:
         raise InvalidSettings(
             f"the connect request has {size} bytes; the gateway takes {BEFORE_HELLO_MAX}"
         )
@@ -161,6 +164,11 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _texts(values: list[Any]) -> tuple[str, ...]:
+    """Return the names that can be sent again: a lone surrogate cannot."""
+    return tuple(value for value in values if is_text(value))
+
+
 def _names(value: object) -> tuple[str, ...]:
     return tuple(name for name in _list(value) if isinstance(name, str))
 
@@ -178,18 +186,22 @@ def secrets_of_hello(payload: object) -> list[str]:
     return list(islice(filter(_is_secret, found), _MOST_SECRETS))
 
 
-def tokens_of_hello(payload: object, role: str) -> dict[str, DeviceToken]:
+def tokens_of_hello(payload: object, role: str, asked: tuple[str, ...]) -> dict[str, DeviceToken]:
     """Return the device tokens in a hello by their roles; ``role`` is the one that connected.
 
-    Others than its own come once, with the first connect of a setup code.
+    Others than its own come once, with the first connect of a setup code. A hello that tells no
+    scopes is taken to grant those that were ``asked`` for.
     """
     auth = _object(_object(payload).get("auth"))
     found: dict[str, DeviceToken] = {}
     for entry in [{**auth, "role": role}, *map(_object, _list(auth.get("deviceTokens")))]:
         token = entry.get("deviceToken")
         if isinstance(token, str) and _is_secret(token) and entry.get("role") in (role, *ROLES):
-            scopes = _names(entry.get("scopes"))[:_MOST_SCOPES]
-            found.setdefault(entry["role"], DeviceToken(Secret(token), scopes))
+            told = entry.get("scopes")
+            scopes = _texts(told) if isinstance(told, list) else asked
+            issued_at = whole_number(entry.get("issuedAtMs"))
+            given = DeviceToken(Secret(token), scopes[:MOST_SCOPES], issued_at)
+            found.setdefault(entry["role"], given)
     return found
 
 

@@ -59,6 +59,8 @@ class Identity:
         for name in ("id", "mode", "version", "platform", "role"):
             if not is_text(getattr(self, name)):
                 raise InvalidSettings(f"identity.{name} must be a non-empty str")
+        if any("," in scope for scope in self.scopes):
+            raise InvalidSettings("a scope has no comma: a device signs them with commas between")
         for name in ("display_name", "device_family", "instance_id"):
             if getattr(self, name) is not None and not is_text(getattr(self, name)):
                 raise InvalidSettings(f"identity.{name} must be None or a non-empty str")

@@ -175,18 +175,6 @@ _SCHEMA_ADVICE: Final = (
     "(all it allows: butter_proto.CLIENT_IDS, CLIENT_MODES, ROLES)."
 )
 
-CREDENTIAL_REFUSALS: Final = frozenset(
-    {
-        "AUTH_TOKEN_MISMATCH",
-        "AUTH_TOKEN_MISSING",
-        "AUTH_PASSWORD_MISMATCH",
-        "AUTH_PASSWORD_MISSING",
-        "AUTH_DEVICE_TOKEN_MISMATCH",
-        "AUTH_BOOTSTRAP_TOKEN_INVALID",
-    }
-)
-"""The refusals that another credential may repair."""
-
 ROWS: Final[tuple[Row, ...]] = (
     Row(*_kind(EndKind.STOPPED), Action.STOP, "Stopped by the application."),
     Row(
@@ -350,8 +338,7 @@ def _may_still_try(ending: Ending, attempts: Attempts) -> bool:
     """Tell whether a row that stops leaves one way open."""
     if ending.fault is not None:
         return ending.fault.kind is FaultKind.CERTIFICATE and attempts.certificate_seen_good
-    error = ending.error
-    return attempts.can_repair and error is not None and error.detail_code in CREDENTIAL_REFUSALS
+    return attempts.can_repair and ending.error is not None
 
 
 def _backoff(

@@ -31,7 +31,7 @@ class TokenKeeper:
     @property
     def may_block(self) -> bool:
         """Whether a thread must do it; memory is asked at once, whatever a test's clock shows."""
-        return not isinstance(self._store, MemoryStore)
+        return type(self._store) is not MemoryStore
 
     def load(self) -> DeviceToken | None:
         """Return the token to start with. Raises what the store raises."""
@@ -40,13 +40,14 @@ class TokenKeeper:
     def keep(self, event: Keepable) -> DeviceToken | None:
         """Save new tokens, or forget a refused one; done when it returns.
 
-        Where another program of the device kept a newer token than the refused one, that is
-        returned: it is worth an attempt.
+        Where another program of the device has kept another token than the refused one, that is
+        returned, for ``token_forgotten``.
         """
         if isinstance(event, events.DeviceTokenRejected):
             key = self._key_for(event.role)
             self._store.forget(key, event.token)
-            return self._store.load(key)
+            kept = self._store.load(key)
+            return None if kept is None or kept.token == event.token else kept
         for role, token in event.tokens:
             self._store.save(self._key_for(role), token)
         return None

@@ -110,7 +110,7 @@ class Gateway(GatewayView):
         self._keeping: KeepingThread | None = None
         if keeper is not None:
             self._keeping = KeepingThread(
-                keeper, self._token_stored, self._token_found, f"{name}: tokens"
+                keeper, self._token_stored, self._token_forgotten, f"{name}: tokens"
             )
         self._forked = False
         _living.add(self)
@@ -366,8 +366,8 @@ class Gateway(GatewayView):
     def _token_stored(self, transport_id: int, ok: bool) -> None:  # noqa: FBT001 - it is an answer
         self._driver.call(partial(self._machine.token_stored, transport_id, ok))
 
-    def _token_found(self, token: DeviceToken) -> None:
-        self._driver.call(partial(self._machine.use_device_token, token))
+    def _token_forgotten(self, transport_id: int, newer: DeviceToken | None) -> None:
+        self._driver.call(partial(self._machine.token_forgotten, transport_id, newer))
 
     def _settle(self) -> None:
         """Do what must not be done under the lock: log, and let futures call back."""

@@ -23,20 +23,20 @@ _log = logging.getLogger("butter_threads")
 class KeepingThread:
     """Keeps the tokens of one gateway's device.
 
-    ``answer(transport_id, ok)`` is called after new tokens were stored, or could not be;
-    ``found(token)`` where another program kept one in place of a refused one.
+    ``stored(transport_id, ok)`` is called after new tokens were stored, or could not be;
+    ``forgotten(transport_id, newer)`` after a refused one was forgotten.
     """
 
     def __init__(
         self,
         keeper: TokenKeeper,
-        answer: Callable[[int, bool], object],
-        found: Callable[[DeviceToken], object],
+        stored: Callable[[int, bool], object],
+        forgotten: Callable[[int, DeviceToken | None], object],
         name: str,
     ) -> None:
         self._keeper = keeper
-        self._answer = answer
-        self._found = found
+        self._stored = stored
+        self._forgotten = forgotten
         self._waiting: SimpleQueue[Keepable | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -72,6 +72,6 @@ class KeepingThread:
                 stored = False
                 _log.error("a device token could not be kept: %s", error)
             if isinstance(event, DeviceTokenIssued):
-                self._answer(event.transport_id, stored)
-            elif newer is not None:
-                self._found(newer)
+                self._stored(event.transport_id, stored)
+            else:
+                self._forgotten(event.transport_id, newer)

@@ -288,8 +288,8 @@ class Gateway(GatewayView):
                 now = trio.current_time()
                 if isinstance(event, DeviceTokenIssued):
                     self._machine.token_stored(event.transport_id, stored, now)
-                elif newer is not None:
-                    self._machine.use_device_token(newer, now)
+                else:
+                    self._machine.token_forgotten(event.transport_id, newer, now)
                 self._driver.pump()
 
     def _deliver(self, event: Event) -> None:

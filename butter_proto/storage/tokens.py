@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 import attrs
 
-from butter_proto.device import DeviceToken, TokenKey
+from butter_proto.device import LONGEST_TOKEN, DeviceToken, TokenKey, kept_of
 from butter_proto.errors import StoreError
 from butter_proto.secret import Secret, is_text
 from butter_proto.storage.files import PrivateFolder
@@ -55,34 +56,24 @@ class FileTokenStore:
         """Return the token kept under a key, or None. Raises `StoreError`."""
         for entry in self._document()["tokens"]:
             if _key_of(entry) == key:
-                return DeviceToken(Secret(entry["token"]), tuple(entry["scopes"]))
+                return _token_of(entry)
         return None
 
     def save(self, key: TokenKey, token: DeviceToken) -> None:
-        """Keep a token in place of the one before; it is durable when this returns.
+        """Keep what `kept_of` says; it is durable when this returns.
 
         Raises `StoreError`; then what was kept before still is.
         """
-        entry = attrs.asdict(key) | {
-            "token": token.token.reveal(),
-            "scopes": list(token.scopes),
-            "saved_at_ms": time.time_ns() // 1_000_000,
-        }
-        if not _is_entry(entry) or len(json.dumps(entry)) > LONGEST_ENTRY:
-            raise StoreError(
-                f"the token that {key.origin} gave cannot be kept: too long, or no text"
-            )
+        _entry_of(key, token)
 
         def with_token(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            for place, kept in enumerate(entries):
-                if _key_of(kept) == key:
-                    same = kept["token"] == entry["token"]
-                    return [
-                        *entries[:place],
-                        kept | entry if same else entry,
-                        *entries[place + 1 :],
-                    ]
-            return [*entries, entry]
+            for place, before in enumerate(entries):
+                if _key_of(before) == key:
+                    entry = _entry_of(key, kept_of(_token_of(before), token))
+                    same = before["token"] == entry["token"]
+                    entry = before | entry if same else entry
+                    return [*entries[:place], entry, *entries[place + 1 :]]
+            return [*entries, _entry_of(key, token)]
 
         self._change(with_token)
 
@@ -156,7 +147,26 @@ def _is_entry(entry: Any) -> bool:
         and isinstance(entry.get("scopes"), list)
         and all(is_text(scope) for scope in entry["scopes"])
         and type(entry.get("saved_at_ms")) is int
+        and type(entry.get("issued_at_ms")) in (int, NoneType)
+        and len(entry["token"]) <= LONGEST_TOKEN
     )
+
+
+def _entry_of(key: TokenKey, token: DeviceToken) -> dict[str, Any]:
+    """Write a token as it is kept. Raises `StoreError` for one that could not be read again."""
+    entry = attrs.asdict(key) | {
+        "token": token.token.reveal(),
+        "scopes": list(token.scopes),
+        "issued_at_ms": token.issued_at,
+        "saved_at_ms": time.time_ns() // 1_000_000,
+    }
+    if not _is_entry(entry) or len(json.dumps(entry)) > LONGEST_ENTRY:
+        raise StoreError(f"the token that {key.origin} gave cannot be kept: too long, or no text")
+    return entry
+
+
+def _token_of(entry: dict[str, Any]) -> DeviceToken:
+    return DeviceToken(Secret(entry["token"]), entry["scopes"], entry.get("issued_at_ms"))
 
 
 def _key_of(entry: dict[str, Any]) -> TokenKey:

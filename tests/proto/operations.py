@@ -65,7 +65,7 @@ _APPLICATION: Final = frozenset(
         "reconnect_now",
         "use_credentials",
         "token_stored",
-        "use_device_token",
+        "token_forgotten",
     }
 )
 
@@ -162,7 +162,7 @@ class Hashing:
 
 
 def new_machine(settings: Settings, ids: Ids | None = None, url: str = URL) -> Connector:
-    """Make a connector whose chance is the same each time; as `CLI` it is a device.
+    """Make a connector whose chance is the same each time; with the id of `CLI` it is a device.
 
     Its masks are all the same: they are drawn when bytes are pulled, which twins do differently.
     """
@@ -172,7 +172,9 @@ def new_machine(settings: Settings, ids: Ids | None = None, url: str = URL) -> C
         random=Random(7).random,
         entropy=lambda size: bytes(range(1, size + 1)),
         next_request_id=ids or Ids(),
-        signer=Hashing() if settings.identity == CLI else None,
+        signer=Hashing()
+        if settings.identity is not None and settings.identity.id == CLI.id
+        else None,
     )
 
 
@@ -419,8 +421,10 @@ class World:
         """Answer that the new device tokens are stored, or cannot be."""
         self.give("token_stored", self._transport(which), ok)
 
-    def use_device_token(self, token: str) -> None:
-        self.give("use_device_token", DeviceToken(Secret(token), ("operator.read",)))
+    def forgotten(self, newer: str | None = None, which: int = 0) -> None:
+        """Answer that the refused device token is forgotten."""
+        token = None if newer is None else DeviceToken(Secret(newer), ("operator.read",))
+        self.give("token_forgotten", self._transport(which), token)
 
     def _transport(self, which: int) -> int:
         """Return an id: 0 is the newest one, then come older ones, and one that never was."""

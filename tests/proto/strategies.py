@@ -284,7 +284,7 @@ wishes = st.one_of(
     _op(World.reconnect_now),
     _op(World.reconnect_now, signed=st.sampled_from(SignedPayload)),
     _op(World.stored, ok=st.booleans(), which=which),
-    _op(World.use_device_token, token=st.just(gateway.OTHER_DEVICE_TOKEN)),
+    _op(World.forgotten, newer=st.sampled_from([None, gateway.OTHER_DEVICE_TOKEN]), which=which),
     _op(World.use_credentials),
     _op(World.use_credentials, token=st.just(gateway.TOKEN)),
     _op(World.use_credentials, bootstrap_token=st.just(gateway.PASSWORD)),

@@ -416,7 +416,7 @@ def test_a_listener_gets_the_notices_and_nothing_else() -> None:
         events.RoundTrip(0.1),
         events.DeviceTokenIssued(3, (("operator", DeviceToken(Secret("x"), ())),)),
         events.DeviceTokenNotStored(False),
-        events.DeviceTokenRejected("operator", Secret("x"), ENDING),
+        events.DeviceTokenRejected(1, "operator", Secret("x"), ENDING),
         SCOPES,
     ]
     deliver(client, online(), event(1), *notices, events.Offline(ENDING))

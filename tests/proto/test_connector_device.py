@@ -216,6 +216,37 @@ def test_a_store_that_takes_too_long_delays_online_by_five_seconds_and_is_told()
     assert len(of(world, events.Online)) == 1
 
 
+def test_a_token_that_could_not_be_stored_is_told_again_with_the_next_hello() -> None:
+    """Lesson 7: it may be the only way in."""
+    world = greeted(begun())
+    world.stored(ok=False)
+    world.ended()
+    greeted(world)
+    assert state_of(world) is State.CONNECTING
+    world.stored()
+    world.ended()
+    greeted(world)
+    assert state_of(world) is State.ONLINE
+    assert len(of(world, events.DeviceTokenIssued)) == 2
+
+
+def test_a_store_that_answers_late_has_stored_all_the_same() -> None:
+    world = greeted(begun())
+    world.wait(5.0)
+    world.ended()
+    world.stored(which=0)
+    greeted(world)
+    assert state_of(world) is State.ONLINE
+
+
+def test_answers_that_never_come_are_not_remembered_for_ever() -> None:
+    world = begun()
+    for number in range(12):
+        greeted(world, partial(welcomed, device_token=f"token number {number}"))
+        world.ended()
+    assert len(world.machine._to_be_stored) == 8
+
+
 def test_a_store_that_fails_is_told_after_online() -> None:
     world = greeted(begun())
     world.stored(ok=False)
@@ -257,10 +288,10 @@ def test_a_connection_that_falls_while_a_token_is_stored_was_never_online() -> N
     world = greeted(begun(), welcomed, partial(pushed, name="tick"))
     world.ended()
     assert names(world) == ["Connecting", "DeviceTokenIssued", "Retrying"]
+    greeted(world)
+    assert names(world)[3:] == ["Connecting", "DeviceTokenIssued"]
     world.stored()
-    assert names(world)[3:] == []
-    world.online()
-    assert names(world)[3:] == ["Connecting", "Online", "ScopesReduced"]
+    assert names(world)[5:] == ["Online", "ScopesReduced"]
 
 
 def test_what_was_held_for_nothing_leaves_its_room_free() -> None:
@@ -298,6 +329,10 @@ def test_a_known_token_keeps_the_scopes_that_it_was_granted_before() -> None:
     """A connection may have fewer; more are added."""
     stored = DeviceToken(STORED.token, ("operator.write",))
     world = greeted(begun(stored=stored))
+    world.stored()
+    world.ended()
+    greeted(world)
+    assert state_of(world) is State.ONLINE
     both = DeviceToken(STORED.token, ("operator.write", "operator.read"))
     assert of(world, events.DeviceTokenIssued) == [
         events.DeviceTokenIssued(1, (("operator", both),))
@@ -347,6 +382,41 @@ def test_further_tokens_are_kept_only_where_nobody_could_read_along(
     assert OTHER_DEVICE_TOKEN not in repr(issued)
 
 
+def test_a_hello_that_tells_no_scopes_is_taken_to_grant_what_was_asked_for() -> None:
+    def without_scopes(peer: Any) -> bytes:
+        hello = hello_ok()
+        del hello["auth"]["scopes"]
+        return response(peer.connect_id, hello)
+
+    world = greeted(begun(), without_scopes)
+    [issued] = of(world, events.DeviceTokenIssued)
+    assert dict(issued.tokens)["operator"].scopes == ("operator.read", "operator.write")
+
+
+def test_when_a_token_was_issued_is_kept_with_it() -> None:
+    def dated(peer: Any) -> bytes:
+        hello = hello_ok()
+        hello["auth"]["issuedAtMs"] = 1_795_397_965_432
+        return response(peer.connect_id, hello)
+
+    world = greeted(begun(), dated)
+    [issued] = of(world, events.DeviceTokenIssued)
+    assert dict(issued.tokens)["operator"].issued_at == 1_795_397_965_432
+
+
+def test_the_token_of_another_role_is_masked_on_every_later_connection() -> None:
+    settings = Settings(identity=CLI, bootstrap_token="the-setup-code")
+    world = greeted(begun(settings), with_more_tokens)
+    world.stored()
+    for _ in range(3):
+        world.ended()
+        world.online()
+    world.ended()
+    error = {"code": "X", "message": f"not {OTHER_DEVICE_TOKEN}"}
+    greeted(world, partial(refused, error=error))
+    assert "not ***" in str(world.machine.last_ending)
+
+
 # --- what the next attempt uses -------------------------------------------------------------
 
 
@@ -385,6 +455,7 @@ def test_two_refused_tokens_stop_and_only_the_devices_is_forgotten() -> None:
     """Lesson 8."""
     world = greeted(begun(stored=STORED), refusal("AUTH_TOKEN_MISMATCH"))
     greeted(world, refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    world.forgotten()
     [rejected] = of(world, events.DeviceTokenRejected)
     assert (rejected.role, rejected.token) == ("operator", STORED.token)
     [gave_up] = of(world, events.GaveUp)
@@ -416,6 +487,7 @@ def test_a_removed_device_is_not_reconnected_in_a_loop() -> None:
     world.say([partial(said, data=frame(8, (4001).to_bytes(2) + b"device removed"))])
     world.ended()
     greeted(world, refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    world.forgotten()
     assert names(world)[-2:] == ["DeviceTokenRejected", "GaveUp"]
     assert world.machine.next_timeout() is None
 
@@ -442,11 +514,16 @@ def test_new_credentials_leave_an_open_connection_alone() -> None:
     assert connects(world)[1]["auth"] == {"password": "changed"}
 
 
-def test_new_credentials_that_came_during_a_refused_attempt_get_one_of_their_own() -> None:
+@pytest.mark.parametrize(
+    "code", ["AUTH_TOKEN_MISMATCH", "DEVICE_IDENTITY_REQUIRED", "AUTH_SCOPE_MISMATCH"]
+)
+def test_new_credentials_that_came_during_a_refused_attempt_get_one_of_their_own(
+    code: str,
+) -> None:
     world = begun(Settings(identity=CLI, token="old"))
     world.online(2)
     world.use_credentials(token=TOKEN)
-    world.say([refusal("AUTH_TOKEN_MISMATCH")])
+    world.say([refusal(code)])
     assert [one.delay for one in of(world, events.Retrying)] == [0.25]
     greeted(world, refusal("AUTH_TOKEN_MISMATCH"))
     assert state_of(world) is State.BLOCKED
@@ -498,26 +575,66 @@ def test_no_credential_that_was_ever_in_use_is_told() -> None:
     assert "neither *** nor ***" in str(world.machine.last_ending)
 
 
-def test_a_token_that_another_program_was_given_leaves_gave_up() -> None:
+def test_a_token_that_another_program_was_given_is_tried_before_anything_is_given_up() -> None:
     """Two programs of one device: a scope upgrade of one kills the token of the other (wire 4)."""
     newer = DeviceToken(Secret(OTHER_DEVICE_TOKEN), ("operator.read", "operator.write"))
     world = greeted(begun(WITHOUT_TOKEN, stored=STORED), refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
-    assert state_of(world) is State.BLOCKED
-    world.give("use_device_token", newer)
+    assert names(world) == ["Connecting", "DeviceTokenRejected"]
+    world.give("token_forgotten", 1, newer)
+    assert [one.delay for one in of(world, events.Retrying)] == [0.25]
     world.online()
     assert connects(world)[1]["auth"] == {"deviceToken": OTHER_DEVICE_TOKEN}
     assert state_of(world) is State.ONLINE
 
 
-def test_the_token_in_use_is_no_reason_for_another_attempt() -> None:
-    settings = attrs.evolve(AS_DEVICE, token="wrong")
-    world = greeted(begun(settings, url="ws://gateway.local/", stored=STORED), refusal("X"))
+def test_where_there_is_no_other_token_it_gives_up_at_once() -> None:
+    world = greeted(begun(WITHOUT_TOKEN, stored=STORED), refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    world.forgotten(which=1)
+    assert state_of(world) is State.CONNECTING
+    world.forgotten()
+    assert names(world)[1:] == ["DeviceTokenRejected", "GaveUp"]
+
+
+def test_a_store_that_does_not_answer_delays_giving_up_by_five_seconds() -> None:
+    world = greeted(begun(WITHOUT_TOKEN, stored=STORED), refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    world.wait(4.99)
+    assert state_of(world) is State.CONNECTING
+    world.wait(0.01)
+    assert state_of(world) is State.BLOCKED
+    world.forgotten(OTHER_DEVICE_TOKEN)
+    assert state_of(world) is State.BLOCKED
+
+
+def test_other_credentials_do_not_wait_for_the_store() -> None:
+    world = greeted(begun(WITHOUT_TOKEN, stored=STORED), refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    world.use_credentials(token=TOKEN)
+    assert state_of(world) is State.WAITING
+    world.online()
+    assert connects(world)[1]["auth"] == {"token": TOKEN}
+
+
+def test_a_stop_does_not_wait_for_the_store() -> None:
+    world = greeted(begun(WITHOUT_TOKEN, stored=STORED), refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    world.stop()
+    assert names(world)[-1] == "Stopped"
+
+
+def test_a_store_that_gives_the_refused_token_again_makes_no_loop() -> None:
+    world = greeted(begun(WITHOUT_TOKEN, stored=STORED), refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    world.give("token_forgotten", 1, STORED)
+    assert state_of(world) is State.BLOCKED
+
+
+def test_an_answer_that_comes_after_a_newer_token_changes_nothing() -> None:
+    """The setup code has brought one meanwhile."""
+    settings = Settings(identity=CLI, bootstrap_token="the-setup-code")
+    world = greeted(begun(settings, stored=STORED), refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    greeted(world, partial(welcomed, device_token="the-newest-token"))
+    world.stored()
+    world.forgotten(OTHER_DEVICE_TOKEN, which=1)
     world.ended()
-    world.give("use_device_token", STORED)
-    greeted(world, refusal("AUTH_TOKEN_MISMATCH"))
-    assert state_of(world) is State.BLOCKED
-    world.give("use_device_token", STORED)
-    assert state_of(world) is State.BLOCKED
+    world.online()
+    assert connects(world)[2]["auth"] == {"deviceToken": "the-newest-token"}
 
 
 # --- pairing --------------------------------------------------------------------------------

@@ -38,7 +38,11 @@ def shown(auth: Auth) -> tuple[Source, dict[str, str]]:
 def keyring(
     credentials: Credentials, stored: DeviceToken | None = None, *, trusted: bool = True
 ) -> Keyring:
-    return Keyring(credentials, stored, device=True, trusted=trusted)
+    ring = Keyring(credentials, role="operator", trusted=trusted)
+    if stored is not None:
+        ring.issued({"operator": stored})
+        ring.stored({"operator": stored})
+    return ring
 
 
 # --- the order ------------------------------------------------------------------------------
@@ -69,7 +73,8 @@ def test_the_first_credential_that_there_is_goes_first(
 
 @pytest.mark.parametrize("credentials", [Credentials(), BOOTSTRAP])
 def test_without_a_device_nothing_but_shared_credentials_is_used(credentials: Credentials) -> None:
-    ring = Keyring(credentials, STORED, trusted=True)
+    ring = Keyring(credentials, trusted=True)
+    ring.issued({"operator": STORED})
     assert shown(ring.choose(WANTED)) == (Source.NONE, {})
 
 
@@ -81,15 +86,15 @@ def test_without_a_device_nothing_but_shared_credentials_is_used(credentials: Cr
     [
         (("a", "b"), ("b", "a"), ("a", "b")),
         (("a", "b", "c"), ("b",), ("b",)),
-        (("a",), ("b", "c"), ("b", "c")),
-        ((), ("b",), ("b",)),
-        (("a",), (), ()),
+        (("a",), ("b", "c"), ("a",)),
+        ((), ("b",), ()),
+        (("a",), (), ("a",)),
     ],
 )
 def test_a_stored_token_asks_for_what_it_covers(
     wanted: tuple[str, ...], granted: tuple[str, ...], asked: tuple[str, ...]
 ) -> None:
-    """wire.md 4: more are refused, and omitted ones mean none."""
+    """wire.md 4: more are refused, and omitted ones mean none. More than wanted never."""
     ring = keyring(Credentials(), DeviceToken(Secret("t"), granted))
     assert ring.choose(wanted).scopes == asked
 
@@ -112,9 +117,39 @@ def test_a_refused_shared_token_is_followed_by_the_stored_one_once() -> None:
     assert refuse(ring, TOKEN_MISMATCH)
     assert ring.choose(WANTED).source is Source.DEVICE
     assert not refuse(ring, DEVICE_TOKEN_MISMATCH)
-    assert ring.stored is None
+    assert ring.durable == {}
     assert ring.choose(WANTED).source is Source.SHARED
     assert not refuse(ring, TOKEN_MISMATCH)
+
+
+def test_a_token_that_had_worked_says_nothing_about_the_shared_one() -> None:
+    """It was rotated since; the shared one may be right by now."""
+    ring = keyring(SHARED, STORED)
+    refuse(ring, TOKEN_MISMATCH)
+    ring.accepted(ring.choose(WANTED))
+    assert refuse(ring, DEVICE_TOKEN_MISMATCH)
+    assert ring.choose(WANTED).source is Source.SHARED
+    assert not refuse(ring, TOKEN_MISMATCH)
+
+
+def test_a_token_found_in_place_of_a_dead_one_is_worth_one_attempt() -> None:
+    ring = keyring(Credentials(), STORED)
+    refuse(ring, DEVICE_TOKEN_MISMATCH)
+    assert not ring.found(STORED)
+    newer = DeviceToken(Secret("a-newer-token"), WANTED)
+    assert ring.found(newer)
+    assert ring.choose(WANTED).fields == {"deviceToken": newer.token}
+    assert not ring.found(DeviceToken(Secret("yet another"), WANTED))
+
+
+def test_a_store_that_keeps_giving_dead_tokens_makes_no_loop() -> None:
+    ring = keyring(Credentials(), STORED)
+    found = 0
+    for number in range(10):
+        refuse(ring, DEVICE_TOKEN_MISMATCH)
+        found += ring.found(DeviceToken(Secret(f"token {number}"), WANTED))
+    assert found == 2
+    assert not Keyring(Credentials()).found(STORED)
 
 
 def test_an_untrusted_endpoint_never_gets_the_stored_token_by_refusing_the_shared_one() -> None:
@@ -139,23 +174,25 @@ def test_no_other_refusal_makes_another_credential_come_first(code: str) -> None
         ring = keyring(credentials, STORED)
         before = ring.choose(WANTED)
         assert not refuse(ring, code)
-        assert (ring.choose(WANTED), ring.stored) == (before, STORED)
+        assert ring.choose(WANTED) == before
+        assert ring.durable == {"operator": STORED}
 
 
 def test_the_refusal_of_a_token_that_was_replaced_meanwhile_forgets_no_newer_one() -> None:
     ring = keyring(Credentials(), STORED)
     old = ring.choose(WANTED)
     newer = DeviceToken(Secret("a-newer-token"), WANTED)
-    ring.issued(newer)
+    ring.issued({"operator": newer})
     assert ring.refused(old, DEVICE_TOKEN_MISMATCH)
-    assert ring.stored == newer
+    assert ring.choose(WANTED).fields == {"deviceToken": newer.token}
 
 
 def test_credentials_that_were_replaced_meanwhile_are_worth_an_attempt() -> None:
     ring = keyring(Credentials(token="old"))
     old = ring.choose(WANTED)
     ring.replace(Credentials(token="new"))
-    assert ring.refused(old, TOKEN_MISMATCH)
+    for code in (TOKEN_MISMATCH, "DEVICE_IDENTITY_REQUIRED", None):
+        assert ring.refused(old, code)
     assert shown(ring.choose(WANTED)) == (Source.SHARED, {"token": "new"})
     assert not refuse(ring, TOKEN_MISMATCH)
 
@@ -178,7 +215,7 @@ def test_refusals_alone_never_lead_to_more_attempts_than_there_are_credentials(
     credentials: Credentials, stored: DeviceToken | None, trusted: bool, answers: list[str]
 ) -> None:
     ring = keyring(credentials, stored, trusted=trusted)
-    used = []
+    used: list[Source] = []
     for code in answers:
         used.append(ring.choose(WANTED).source)
         if not refuse(ring, code):
@@ -224,7 +261,7 @@ def test_what_is_signed_is_what_stands_in_the_frame(
 
 def test_nothing_shows_a_secret() -> None:
     ring = keyring(Credentials("the-shared-token", "pass-word", "the-setup-code"), STORED)
-    text = repr([ring.choose(WANTED), SHARED, BOOTSTRAP, ring.stored])
+    text = repr([ring.choose(WANTED), SHARED, BOOTSTRAP, ring.durable])
     for secret in ring.secrets:
         assert secret.reveal() not in text
     assert len(ring.secrets) == 4

@@ -203,7 +203,7 @@ def test_measurements_are_counted_with_the_events_and_dropped_silently(
         events.PairingRequired("id", "device", "not-paired", None),
         events.DeviceTokenIssued(3, (("operator", DeviceToken(Secret("x"), ())),)),
         events.DeviceTokenNotStored(False),
-        events.DeviceTokenRejected("operator", Secret("x"), ENDING),
+        events.DeviceTokenRejected(1, "operator", Secret("x"), ENDING),
     ],
 )
 def test_a_notice_that_must_be_heard_is_told_even_without_room(notice: events.Notice) -> None:

@@ -85,7 +85,7 @@ ONE_OF_EACH: list[Event] = [
     PairingRequired("p-1", "d-1", "not-paired", "Approve it."),
     DeviceTokenIssued(3, (("operator", DeviceToken(Secret(HIDDEN), ("operator.read",))),)),
     DeviceTokenNotStored(timed_out=True),
-    DeviceTokenRejected("operator", Secret(HIDDEN), ENDING),
+    DeviceTokenRejected(1, "operator", Secret(HIDDEN), ENDING),
     ClockLate(1.5),
     RoundTrip(0.002),
 ]

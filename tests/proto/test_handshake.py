@@ -209,7 +209,7 @@ def test_the_originals_dialect_offers_protocol_1_whatever_the_role() -> None:
 
 
 def check_size(settings: Settings) -> None:
-    check_connect_size(settings.dialect, *who_and_what(settings))
+    check_connect_size(settings.dialect, *who_and_what(settings), device=False)
 
 
 # --- its size ---------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from butter_proto.errors import Ending, EndKind, FaultKind, TransportFault
 from butter_proto.frames import Response, decode
 from butter_proto.reconnect import (
-    CREDENTIAL_REFUSALS,
     ROWS,
     Action,
     Attempts,
@@ -594,13 +593,15 @@ def test_a_wrong_token_is_repaired_by_a_stored_device_token() -> None:
     assert decide(WRONG_TOKEN, Attempts(), SETTINGS, half).action is STOP
 
 
-def test_what_was_seen_good_and_what_could_repair_help_no_other_refusal() -> None:
-    """Lessons 8: only a refused credential is repaired by another one."""
+def test_another_credential_repairs_refusals_alone() -> None:
+    """Which refusal it helps is credentials.py's to say; where nothing was refused it is no help."""
     attempts = Attempts(1, 3, certificate_seen_good=True, can_repair=True)
     for ending, action, _ in EXAMPLES:
-        refused_credential = ending.error and ending.error.detail_code in CREDENTIAL_REFUSALS
-        if not refused_credential and ending != NEVER_SEEN_GOOD:
-            expected = STOP if action is IF_REPEATED else action
+        stops = action in (STOP, IF_REPEATED)
+        if ending != NEVER_SEEN_GOOD:
+            expected = STOP if stops and ending.error is None else action
+            if stops and ending.error is not None:
+                expected = REPAIR if action is STOP else STOP
             assert decide(ending, attempts, SETTINGS, half).action is expected
 
 

@@ -45,11 +45,19 @@ def test_a_refused_token_is_forgotten_and_nothing_else() -> None:
     store = MemoryStore()
     keeper = TokenKeeper(store, KEY)
     keeper.keep(events.DeviceTokenIssued(1, (("operator", OWN), ("node", NODES))))
-    older = events.DeviceTokenRejected("operator", Secret("an older one"), ENDING)
+    older = events.DeviceTokenRejected(1, "operator", Secret("an older one"), ENDING)
     assert keeper.keep(older) == OWN
     assert keeper.load() == OWN
-    assert keeper.keep(events.DeviceTokenRejected("operator", OWN.token, ENDING)) is None
+    assert keeper.keep(events.DeviceTokenRejected(1, "operator", OWN.token, ENDING)) is None
     assert keeper.load() is None
+
+    class Stubborn(MemoryStore):
+        def forget(self, key: TokenKey, token: Secret) -> None:
+            pass
+
+    stubborn = TokenKeeper(Stubborn(), KEY)
+    stubborn.keep(events.DeviceTokenIssued(1, (("operator", OWN),)))
+    assert stubborn.keep(events.DeviceTokenRejected(1, "operator", OWN.token, ENDING)) is None
     assert store.load(TokenKey(KEY.origin, KEY.device_id, KEY.client_id, "node")) == NODES
 
 
@@ -66,17 +74,17 @@ def test_a_keeper_is_made_for_a_device_at_its_connectors_gateway() -> None:
 
 def test_memory_is_asked_at_once_and_any_other_store_in_a_thread() -> None:
     class Slow(MemoryStore):
-        pass
+        """It may do anything."""
 
     class Foreign:
         load = save = forget = None
 
     assert not TokenKeeper(MemoryStore(), KEY).may_block
-    assert not TokenKeeper(Slow(), KEY).may_block
+    assert TokenKeeper(Slow(), KEY).may_block
     assert TokenKeeper(Foreign(), KEY).may_block  # type: ignore[arg-type]
 
 
 def test_it_is_known_what_there_is_something_to_do_about() -> None:
-    assert isinstance(events.DeviceTokenRejected("operator", OWN.token, ENDING), Keepable)
+    assert isinstance(events.DeviceTokenRejected(1, "operator", OWN.token, ENDING), Keepable)
     assert isinstance(events.DeviceTokenIssued(1, ()), Keepable)
     assert not isinstance(events.Stopped(), Keepable)

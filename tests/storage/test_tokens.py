@@ -199,7 +199,8 @@ def test_what_a_newer_version_added_is_kept_where_it_is_still_true(folder: Path)
     store = FileTokenStore(folder)
     store.save(KEY, DeviceToken(Secret("first-secret"), ("operator.admin",)))
     same, untouched = content_of(folder)["tokens"]
-    assert (same["expires"], same["scopes"], untouched) == (4, ["operator.admin"], other)
+    both = [*ENTRY["scopes"], "operator.admin"]
+    assert (same["expires"], same["scopes"], untouched) == (4, both, other)
     store.save(KEY, SECOND)
     replaced, untouched = content_of(folder)["tokens"]
     assert ("expires" not in replaced, untouched) == (True, other)
@@ -213,12 +214,10 @@ def test_what_a_newer_version_added_is_kept_where_it_is_still_true(folder: Path)
 @pytest.mark.parametrize(
     "token",
     [
-        DeviceToken(Secret("t" * LONGEST_ENTRY), ()),
         DeviceToken(Secret("t"), ("s" * LONGEST_ENTRY,)),
-        DeviceToken(Secret("t-\ud800"), ()),
-        DeviceToken(Secret("t"), ("",)),
+        DeviceToken(Secret("\0" * 4000), ()),
     ],
-    ids=["token", "scope", "surrogate", "empty scope"],
+    ids=["scope", "escaped token"],
 )
 def test_a_token_that_could_not_be_read_again_is_not_saved(
     folder: Path, token: DeviceToken
@@ -231,14 +230,17 @@ def test_a_token_that_could_not_be_read_again_is_not_saved(
 
 
 def test_a_full_file_takes_no_more_and_loses_nothing(folder: Path) -> None:
-    entries = [ENTRY | {"client_id": f"{number}", "token": "t" * 15_000} for number in range(68)]
+    entries = [
+        ENTRY | {"client_id": f"{number}", "token": "t" * 4000, "scopes": ["s" * 11_000]}
+        for number in range(68)
+    ]
     path = put(folder, {"version": 1, "tokens": entries})
     assert path.stat().st_size < LARGEST_FILE
     store = FileTokenStore(folder)
     with pytest.raises(StoreError, match="is full"):
-        store.save(KEY, DeviceToken(Secret("t" * 15_000), ()))
+        store.save(KEY, DeviceToken(Secret("t" * 4000), ("s" * 11_000,)))
     assert content_of(folder)["tokens"] == entries
-    store.forget(TokenKey(KEY.origin, KEY.device_id, "0", KEY.role), Secret("t" * 15_000))
+    store.forget(TokenKey(KEY.origin, KEY.device_id, "0", KEY.role), Secret("t" * 4000))
     store.save(KEY, FIRST)
     assert store.load(KEY) == FIRST
 
