@@ -20,9 +20,10 @@ import trio
 
 from butter_proto import events
 from butter_proto.errors import Ending
-from butter_proto.settings import KeepaliveSettings, Settings
+from butter_proto.settings import KeepaliveSettings
+from butter_trio.access import Access
 from butter_trio.background import background
-from butter_trio.client import Gateway, NoticeStream, StateStream, connect
+from butter_trio.client import Gateway, NoticeStream, StateStream
 from butter_trio.dial import Dial, dial_tcp
 from butter_trio.words import NO_ANSWER, explain, notable, trouble
 
@@ -181,7 +182,7 @@ def _ms(seconds: float) -> float:
 
 async def check(
     url: str,
-    settings: Settings,
+    access: Access,
     duration: float,
     *,
     show: Callable[[Run], None],
@@ -190,9 +191,10 @@ async def check(
 ) -> Report:
     """Run the test. ``show`` is called four times a second, ``warn`` with what went wrong.
 
-    Raises `InvalidSettings` for what cannot work; everything else is in the report.
+    Raises `InvalidSettings` for what cannot work, and `StoreError` where the device's tokens
+    cannot be read; everything else is in the report.
     """
-    async with connect(url, settings=settings, wait=False, dial=dial) as gateway:
+    async with access.connect(url, wait=False, dial=dial) as gateway:
         run = Run(gateway, duration)
         async with (
             gateway.states() as states,

@@ -16,6 +16,8 @@ from butter_proto.reconnect import advice
 
 TOKEN_VARIABLE: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 - its name
 """The environment variable that may hold the gateway's token."""
+PASSWORD_VARIABLE: Final = "OPENCLAW_GATEWAY_PASSWORD"  # noqa: S105 - its name
+"""The environment variable that may hold the gateway's password."""
 NO_ANSWER: Final = Ending(EndKind.HELLO_TIMEOUT)
 """Stands for the ending of an attempt that had none yet."""
 _LOOK: Final = "Look at the gateway's log of that time, and at the network in between."

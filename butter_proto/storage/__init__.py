@@ -38,6 +38,7 @@ __all__ = [
     "default_folder",
     "describe_device",
     "forget_device",
+    "has_device",
     "new_device",
     "open_device",
 ]
@@ -78,6 +79,11 @@ def open_device(folder: Path | str | None = None, *, create: bool = True) -> Dev
     place = _place(folder)
     key = kept_or_new_key(place) if create else _kept(place)
     return Device(key, FileTokenStore(place.path))
+
+
+def has_device(folder: Path | str | None = None) -> bool:
+    """Tell whether a device is kept in a folder, whatever is wrong with it; nothing is made."""
+    return _place(folder).has(KEY_FILE)
 
 
 def new_device(folder: Path | str | None = None) -> Device:

@@ -58,6 +58,16 @@ class PrivateFolder:
         with _named(self.path):
             return self.path.exists()
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file, or a link, of a name. Raises `StoreError` as `exists`."""
+        path = self.path / name
+        with _named(path):
+            try:
+                path.lstat()
+            except FileNotFoundError:
+                return False
+        return True
+
     def read(self, name: str, limit: int) -> bytes | None:
         """Return a file's content, or None where there is no such file.
 

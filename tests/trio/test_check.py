@@ -15,6 +15,7 @@ from butter_proto.machine import OpenTransport
 from butter_proto.settings import Dialect, Settings
 from butter_proto.testing import StandInGateway
 from butter_trio import Dial, InvalidSettings
+from butter_trio.access import Access
 from butter_trio.background import background
 from butter_trio.check import Report, Run, check, keepalive_for, percentile
 from butter_trio.testing import memory_dial
@@ -39,7 +40,7 @@ async def checked(
     settings = settings or Settings(token=TOKEN)
     settings = attrs.evolve(settings, keepalive=keepalive_for(duration))
     dial = dial or memory_dial(stand_in)
-    return await check(URL, settings, duration, show=show, warn=warn, dial=dial)
+    return await check(URL, Access(settings), duration, show=show, warn=warn, dial=dial)
 
 
 async def at(moment: float, *actions: Callable[[], None]) -> None:
@@ -210,7 +211,7 @@ async def test_progress_is_shown_four_times_a_second() -> None:
 @virtual_time
 async def test_settings_that_cannot_work_are_raised() -> None:
     with pytest.raises(InvalidSettings):
-        await check("http://x", Settings(), 60, show=ignore, warn=ignore)
+        await check("http://x", Access(), 60, show=ignore, warn=ignore)
 
 
 @pytest.mark.parametrize(

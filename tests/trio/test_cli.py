@@ -20,7 +20,8 @@ import trio
 from butter_proto.errors import GatewayError
 from butter_proto.testing import StandInGateway
 from butter_trio.cli import split_token
-from butter_trio.commands import _json, run
+from butter_trio.commands import run
+from butter_trio.output import json_text
 from butter_trio.serve import serve
 from butter_trio.words import TOKEN_VARIABLE
 
@@ -447,7 +448,7 @@ def test_help_and_version_are_told() -> None:
 
 
 def test_json_output_escapes_what_a_terminal_would_obey() -> None:
-    shown = _json({"text": "a\x9b31mb\x7fc\u202ed\ud800 ü"})
+    shown = json_text({"text": "a\x9b31mb\x7fc\u202ed\ud800 ü"})
     assert shown == '{"text": "a\\u009b31mb\\u007fc\\u202ed\\ud800 ü"}'
 
 

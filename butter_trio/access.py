@@ -1,0 +1,48 @@
+"""How a command gets to a gateway, as one value: who connects, with what, and by which way."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+
+from butter_proto.device import Device
+from butter_proto.settings import Settings
+from butter_trio.client import Gateway, connect
+from butter_trio.dial import Dial, dial_tcp
+
+
+@attrs.frozen
+class Access:
+    """Everything that `connect` takes besides the URL. Made of a command's options."""
+
+    settings: Settings = attrs.field(factory=Settings, repr=False)
+    device: Device | None = None
+    """Who signs; None: no device."""
+    ssl_context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
+    """In place of the platform's trust."""
+    trust_env: bool = False
+    """Whether the environment may name a proxy."""
+    url: str | None = None
+    """Where the setup code leads to, if one was given that says it."""
+
+    def connect(
+        self,
+        url: str,
+        *,
+        wait: bool = True,
+        timeout: float | None = 60.0,
+        dial: Dial = dial_tcp,
+    ) -> AbstractAsyncContextManager[Gateway]:
+        """Connect as `butter_trio.connect` does; it raises what that raises."""
+        return connect(
+            url,
+            wait=wait,
+            timeout=timeout,
+            settings=self.settings,
+            device=self.device,
+            ssl_context=self.ssl_context,
+            dial=dial,
+            trust_env=self.trust_env,
+        )

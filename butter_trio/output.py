@@ -1,0 +1,50 @@
+"""What ``butter`` writes: lines for the operator on stderr, JSON for programs on stdout.
+
+Rules kept here:
+
+* Foreign text reaches a terminal only escaped: it obeys controls, and shows some marks as nothing.
+* A secret in a payload is masked if it is long enough to be one: a short one rewrites data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any, Final
+
+import click
+
+from butter_proto.journal import printable
+from butter_proto.secret import redact
+from butter_proto.settings import Settings
+
+_MASKED_FROM: Final = 8
+"""Characters of a secret from which payloads that repeat it are masked."""
+_UNPRINTABLE = re.compile(
+    r"[\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+)
+"""Controls, direction marks, lone surrogates: JSON need not escape them, a terminal obeys them."""
+
+
+def tell(text: str) -> None:
+    """Show the operator one line, on stderr."""
+    click.echo(printable(text), err=True)
+
+
+def masked(payload: Any, settings: Settings) -> Any:
+    """Return a payload with the secrets of the settings masked."""
+    return redact(
+        payload, (each for each in settings.secrets if len(each.reveal()) >= _MASKED_FROM)
+    )
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Write JSON as readable as the output's encoding and a terminal's safety allow."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    text = _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
