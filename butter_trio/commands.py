@@ -1,4 +1,4 @@
-"""The commands of ``butter``: check, call, watch, gateway.
+"""The commands of ``butter``: check, call, watch, gateway; ``device`` has a file of its own.
 
 Rules kept here:
 
@@ -36,6 +36,7 @@ from butter_trio.access import Access
 from butter_trio.background import background
 from butter_trio.check import Report, Run, check, keepalive_for
 from butter_trio.client import Gateway
+from butter_trio.device_command import device
 from butter_trio.interrupt import run_until_interrupted
 from butter_trio.options import access_options, token_option
 from butter_trio.output import json_text, masked, tell
@@ -91,6 +92,9 @@ def butter() -> None:
     """
 
 
+butter.add_command(device)
+
+
 # --- check ----------------------------------------------------------------------------------
 
 
@@ -121,13 +125,15 @@ def check_command(
     0: the handshake came within 15 s of the first attempt and nothing dropped. The gateway is
     probed every 10 s, in a test under 60 s about six times (at most every 0.5 s).
     """
+    where = url or access.url
+    if where is None and access.settings.bootstrap_token is not None:
+        raise click.UsageError("a bootstrap token says no URL: name the gateway's")
     settings = attrs.evolve(
         access.settings, dialect=Dialect(dialect), keepalive=keepalive_for(duration)
     )
     access = attrs.evolve(access, settings=settings)
 
     async def main() -> int:
-        where = url or access.url
         if where is None:
             return await _check_stand_in(access, duration, as_json=as_json)
         if url is None:
@@ -139,15 +145,13 @@ def check_command(
 
 
 async def _check_stand_in(access: Access, duration: float, *, as_json: bool) -> int:
-    settings, device = access.settings, access.device
-    if settings.bootstrap_token is not None:
-        raise click.UsageError("a bootstrap token says no URL: name the gateway's")
+    settings, signing = access.settings, access.device
     if settings.token is None and settings.password is None:
         # the original dialect never goes without one, nor is a device approved without
         settings = attrs.evolve(settings, token=secrets.token_urlsafe())
-    if device is not None:  # each run has a port, and so an origin, of its own
-        device = attrs.evolve(device, tokens=MemoryStore())
-    access = attrs.evolve(access, settings=settings, device=device)
+    if signing is not None:  # each run has a port, and so an origin, of its own
+        signing = attrs.evolve(signing, tokens=MemoryStore())
+    access = attrs.evolve(access, settings=settings, device=signing)
     async with serve(_stand_in(settings)) as url:
         click.echo(f"no URL: checking the embedded stand-in at {url}", err=as_json)
         return await _check(url, access, duration, as_json=as_json)

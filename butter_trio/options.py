@@ -72,7 +72,7 @@ token_option = click.option(
     help=f"Better set {TOKEN_VARIABLE}: other users of this machine may see a command line for a "
     "moment, until butter has hidden it.",
 )
-_device_folder = click.option(
+device_folder_option = click.option(
     "--device-folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
@@ -93,7 +93,7 @@ _OPTIONS: Final = (
         help="Connect as this machine's device, which is made at the first use, and keep the "
         "tokens that the gateway gives it.",
     ),
-    _device_folder,
+    device_folder_option,
     click.option(
         "--setup-code",
         type=_converted(parse_setup_code),

@@ -59,7 +59,8 @@ def notable(notice: events.Notice) -> str | None:
             )
         case events.PairingRequired():
             return (
-                f"the device waits for approval ({notice.reason or 'not paired'}): "
+                f"the device {notice.device_id or '?'} waits for approval "
+                f"({notice.reason or 'not paired'}). On the gateway: "
                 f"openclaw devices approve {notice.request_id or '?'}"
             )
         case events.ClockLate():
@@ -69,9 +70,15 @@ def notable(notice: events.Notice) -> str | None:
             )
         case events.DeviceTokenNotStored():
             why = "that took too long" if notice.timed_out else "that failed"
-            return f"the device's new token was not stored ({why}): it may be lost at the end"
+            return (
+                f"the device's new token was not stored ({why}): it is lost at the end, and the "
+                "next connect needs the shared token again"
+            )
         case events.DeviceTokenRejected():
-            return "the stored device token is no longer valid and was forgotten"
+            return (
+                "the stored device token is no longer valid and was forgotten; connecting with "
+                "the shared token brings a new one"
+            )
         case events.RoundTrip() | events.DeviceTokenIssued():
             return None
         case _:

@@ -2,62 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
-import trio
 
 from butter_proto.errors import GatewayError
 from butter_proto.testing import StandInGateway
-from butter_trio.cli import split_token
 from butter_trio.commands import run
 from butter_trio.output import json_text
-from butter_trio.serve import serve
 from butter_trio.words import TOKEN_VARIABLE
+from tests.trio.command_line import (
+    butter,
+    ends_cleanly,
+    environment,
+    line_of,
+    served,
+    started,
+    wait_until,
+)
 
-TOP = Path(__file__).parents[2]
 TOKEN = "QQ-a-secret-QQ"
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 REPORT_KEYS = [
     *("ok", "handshake_ms", "online_s", "online_at_end", "disconnects", "reconnects", "events"),
     *("probes", "missed", "rtt_ms", "server_version", "protocol", "reason"),
 ]
-
-
-@contextlib.contextmanager
-def served(stand_in: StandInGateway) -> Iterator[str]:
-    """Serve a stand-in from a thread of its own; yields its URL."""
-    started = threading.Event()
-    urls: list[str] = []
-    stops: list[Callable[[], None]] = []
-
-    async def main() -> None:
-        async with serve(stand_in) as url:
-            token, scope = trio.lowlevel.current_trio_token(), trio.CancelScope()
-            urls.append(url)
-            stops.append(lambda: token.run_sync_soon(scope.cancel))
-            started.set()
-            with scope:
-                await trio.sleep_forever()
-
-    thread = threading.Thread(target=trio.run, args=(main,))
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield urls[0]
-    finally:
-        stops[0]()
-        thread.join(10)
 
 
 @pytest.fixture
@@ -71,60 +46,6 @@ def url(stand_in: StandInGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
     monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
     with served(stand_in) as url:
         yield url
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "butter_trio.cli", *arguments]
-
-
-def environment(token: str = "") -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(TOP), TOKEN_VARIABLE: token}
-
-
-def butter(*arguments: str, token: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        env=environment(token),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
-@contextlib.contextmanager
-def started(*arguments: str, token: str = "") -> Iterator[subprocess.Popen[str]]:
-    """Start ``butter``; it is killed at the end if it still runs."""
-    with subprocess.Popen(
-        command(*arguments),
-        env=environment(token),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def line_of(stream: IO[str] | None) -> str:
-    assert stream is not None
-    return stream.readline()
-
-
-def ends_cleanly(process: subprocess.Popen[str]) -> bool:
-    """Tell whether Ctrl-C ends it with 130 and without a traceback."""
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    return process.returncode == 130 and "Traceback" not in errors
 
 
 # --- check ----------------------------------------------------------------------------------
@@ -377,28 +298,6 @@ def test_the_token_of_a_refused_connect_is_masked(
     assert run(["check", url]) == 1
     out = capfd.readouterr().out
     assert "token *** \\x1b[31m" in out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "visible", "token"),
-    [
-        (["check"], ["check"], None),
-        (["check", "--token", "a"], ["check"], "a"),
-        (["check", "--token=a=b"], ["check"], "a=b"),
-        (["check", "--token", "a", "--token", "b"], ["check"], "b"),
-        (["check", "ws://h/?x=1&token=a"], ["check", "ws://h/?x=1"], "a"),
-        (["check", "--token", "b", "wss://h/?token=a"], ["check", "wss://h/"], "b"),
-        (["check", "ws://h:1"], ["check", "ws://h:1"], None),
-        (["check", "--token"], ["check", "--token"], None),
-        (["check", "--token", ""], ["check", "--token", ""], None),
-        (["check", "--token="], ["check", "--token="], None),
-        (["check", "ws://h:x/?token=a"], ["check", "ws://h:x/?token=a"], None),
-    ],
-)
-def test_a_command_line_is_split_into_what_may_be_seen_and_the_token(
-    arguments: list[str], visible: list[str], token: str | None
-) -> None:
-    assert split_token(arguments) == (visible, token)
 
 
 def test_an_empty_token_is_wrong_usage(capfd: pytest.CaptureFixture[str]) -> None:
