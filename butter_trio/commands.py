@@ -11,6 +11,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -29,7 +30,7 @@ from butter_proto.endpoint import parse_url
 from butter_proto.errors import ButterError, ConnectionEnded, RequestRefused
 from butter_proto.events import EventsMissed, GatewayEvent
 from butter_proto.identity import VERSION
-from butter_proto.secret import Secret
+from butter_proto.secret import Secret, redact
 from butter_proto.settings import MONTH, Dialect, Settings
 from butter_proto.testing import StandInGateway
 from butter_trio.access import Access
@@ -37,6 +38,7 @@ from butter_trio.background import background
 from butter_trio.check import Report, Run, check, keepalive_for
 from butter_trio.client import Gateway
 from butter_trio.device_command import device
+from butter_trio.hidden import hide
 from butter_trio.interrupt import run_until_interrupted
 from butter_trio.options import access_options, token_option
 from butter_trio.output import json_text, masked, tell
@@ -51,7 +53,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = butter.main(arguments, prog_name="butter", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(_without_secrets(shown.getvalue(), arguments), nl=False, err=True)
         return error.exit_code
     except click.Abort:
         raise KeyboardInterrupt from None
@@ -65,6 +69,13 @@ def run(arguments: Sequence[str]) -> int:
     else:
         return int(code or 0)
     return 1
+
+
+def _without_secrets(text: str, arguments: Sequence[str]) -> str:
+    """Mask what click quotes of a command line whose secrets stand where it expects none."""
+    secrets = hide(arguments)[1]
+    quoted = {*secrets, *(repr(secret)[1:-1] for secret in secrets)}
+    return redact(text, (Secret(each) for each in quoted if each))
 
 
 def _to_json(text: str) -> Any:
