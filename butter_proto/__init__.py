@@ -76,6 +76,7 @@ from butter_proto.settings import (
     Settings,
     Timeouts,
 )
+from butter_proto.setup_code import SetupCode, parse_setup_code
 
 __version__ = VERSION
 
@@ -139,6 +140,7 @@ __all__ = [
     "RequestTimeout",
     "Secret",
     "Settings",
+    "SetupCode",
     "SignedPayload",
     "Signer",
     "State",
@@ -153,6 +155,7 @@ __all__ = [
     "device_id",
     "events",
     "parse_proxy",
+    "parse_setup_code",
     "parse_url",
     "proxy_from_environment",
 ]

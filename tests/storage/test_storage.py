@@ -20,6 +20,7 @@ from butter_proto.storage import (
     describe_device,
     extra,
     forget_device,
+    has_device,
     new_device,
     open_device,
 )
@@ -29,6 +30,21 @@ from tests.storage.scenario import FIRST, KEY, OTHER_KEY, SECOND, files_in, line
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "device"
+
+
+def test_a_device_is_there_whatever_is_wrong_with_it(folder: Path) -> None:
+    assert not has_device(folder)
+    folder.mkdir(mode=0o700)
+    assert not has_device(folder)
+    assert files_in(folder) == []
+    (folder / "device.pem").symlink_to("nowhere")
+    assert has_device(folder)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_an_error(folder: Path) -> None:
+    folder.write_text("a file")
+    with pytest.raises(StoreError, match="cannot use"):
+        has_device(folder)
 
 
 # --- which folder ---------------------------------------------------------------------------
