@@ -77,6 +77,7 @@ from butter_proto.settings import (
     Timeouts,
 )
 from butter_proto.setup_code import SetupCode, parse_setup_code
+from butter_proto.trace import Trace, Traced
 
 __version__ = VERSION
 
@@ -149,6 +150,8 @@ __all__ = [
     "Timeouts",
     "TokenKey",
     "TokenStore",
+    "Trace",
+    "Traced",
     "TransportFault",
     "Tunnel",
     "decide",

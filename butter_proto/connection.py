@@ -58,6 +58,8 @@ from butter_proto.requests import PendingRequest, Requests
 from butter_proto.secret import Secret
 from butter_proto.settings import Dialect, Framing, Settings
 from butter_proto.timers import Timers
+from butter_proto.trace import Trace, Tracer
+from butter_proto.traced_link import traced
 from butter_proto.websocket import WebSocketLink
 
 _T = TypeVar("_T")
@@ -100,6 +102,7 @@ class Surroundings:
     counters: Counters
     identity: Identity
     signer: Signer | None
+    trace: Trace | None
 
 
 @attrs.frozen
@@ -134,7 +137,13 @@ class Connection:
         self._queue = around.queue
         self._counters = around.counters
         self._timers: Timers[Any] = Timers()
+        self.redaction = Redaction(attempt.secrets)
+        if attempt.previous is not None:
+            self.redaction.add(secrets_of_hello(attempt.previous.payload))
         self._link = _link_for(around)
+        if around.trace is not None:
+            tracer = Tracer(around.trace, attempt.transport_id, self.redaction)
+            self._link = traced(self._link, tracer, around.entropy, around.counters)
         self._requests = Requests(
             self._link.outbox, self._timers, around.settings.limits.max_in_flight
         )
@@ -144,9 +153,6 @@ class Connection:
         self._connect_id = ""
         self._expected_seq: int | None = None
         self._retry_after: tuple[float, float] | None = None
-        self.redaction = Redaction(attempt.secrets)
-        if attempt.previous is not None:
-            self.redaction.add(secrets_of_hello(attempt.previous.payload))
         self.phase = Phase.OPENING
         self.ending: Ending | None = None
         """Why it is over, as it may be told."""

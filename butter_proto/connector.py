@@ -62,6 +62,7 @@ from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, MONTH, Default, Dialect, Framing, Settings
 from butter_proto.supervisor import Supervisor, pairing_of
 from butter_proto.timers import TICK, Clock
+from butter_proto.trace import Trace
 
 _UNANSWERED: Final = 8
 """Transports whose device tokens may still be told to be stored."""
@@ -117,7 +118,8 @@ class Connector:
     `Endpoint`. ``random`` returns floats in 0..1 for the jitter, ``entropy`` that many random
     bytes for nonces and masks (os.urandom). The id factories must never repeat a value.
     ``signer`` makes it a device: what is kept for ``token_key`` goes into ``start``, and each new
-    token is told as `DeviceTokenIssued`, to be answered by ``token_stored``.
+    token is told as `DeviceTokenIssued`, to be answered by ``token_stored``. ``trace`` is told of
+    each message on the wire, without secrets (trace.py); it must not block or raise.
 
     Raises `InvalidSettings` for a URL that cannot work, or not safely (policy.py). Call ``start``
     first.
@@ -133,6 +135,7 @@ class Connector:
         next_transport_id: Callable[[], int] | None = None,
         next_request_id: Callable[[], str] | None = None,
         signer: Signer | None = None,
+        trace: Trace | None = None,
     ) -> None:
         settings = settings or Settings()
         if isinstance(url, str):
@@ -168,6 +171,7 @@ class Connector:
             self._counters,
             self._identity,
             signer,
+            trace,
         )
         self._clock = Clock()
         self._handled = -math.inf

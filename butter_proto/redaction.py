@@ -33,6 +33,11 @@ class Redaction:
         self._secrets = secrets
         self._names: dict[str, str] = {}
 
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """All that are known by now."""
+        return self._secrets
+
     def add(self, texts: Iterable[str]) -> None:
         """Learn more secrets."""
         self._secrets = (*self._secrets, *map(Secret, texts))

@@ -43,6 +43,7 @@ from butter_proto.machine import OpenTransport
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
 from butter_proto.token_keeper import TokenKeeper, keeper_for
+from butter_proto.trace import Trace
 from butter_proto.view import GatewayView
 from butter_threads.callbacks import Callback, Callbacks
 from butter_threads.calls import Call, Waiter
@@ -421,6 +422,7 @@ def connect(
     ssl_context: ssl.SSLContext | None = None,
     dial: Dial | None = None,
     trust_env: bool = False,
+    trace: Trace | None = None,
 ) -> Gateway:
     """Keep a gateway connected until it is closed: best in a ``with``.
 
@@ -430,7 +432,8 @@ def connect(
     meanwhile; what it raises is logged.
     ``ssl_context`` replaces the platform's trust for wss URLs, ``dial`` replaces `dial_tcp`.
     ``trust_env`` lets ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name a proxy where
-    ``settings`` name none (docs/proxies.md).
+    ``settings`` name none (docs/proxies.md). ``trace`` is told of each message on the wire,
+    without secrets, and must not block or raise.
 
     Raises `InvalidSettings` for what cannot work, `StoreError` where the device's tokens cannot be
     read, `ConnectTimeout` with the last ending after ``timeout`` seconds (None: never), `GaveUp`
@@ -439,7 +442,9 @@ def connect(
     environ = os.environ if trust_env else None
     settings = adapter_settings(settings, token, url=url, environ=environ)
     signer = None if device is None else device.signer
-    machine = Connector(url, settings, random=random.random, entropy=os.urandom, signer=signer)
+    machine = Connector(
+        url, settings, random=random.random, entropy=os.urandom, signer=signer, trace=trace
+    )
     if dial is None:
         require(machine.proxy)
     keeper = keeper_for(device, machine)

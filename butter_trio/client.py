@@ -41,6 +41,7 @@ from butter_proto.journal import Journal
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
 from butter_proto.token_keeper import Keepable, TokenKeeper, keeper_for
+from butter_proto.trace import Trace
 from butter_proto.view import GatewayView
 from butter_trio.background import background
 from butter_trio.dial import Dial, dial_tcp, open_peer
@@ -339,6 +340,7 @@ async def connect(
     ssl_context: ssl.SSLContext | None = None,
     dial: Dial = dial_tcp,
     trust_env: bool = False,
+    trace: Trace | None = None,
 ) -> AsyncIterator[Gateway]:
     """Keep a gateway connected for as long as the ``async with`` lasts.
 
@@ -348,7 +350,8 @@ async def connect(
     it; what it raises is logged.
     ``ssl_context`` replaces the platform's trust for wss URLs.
     ``trust_env`` lets ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name a proxy where
-    ``settings`` name none (docs/proxies.md).
+    ``settings`` name none (docs/proxies.md). ``trace`` is told of each message on the wire,
+    without secrets, and must not block or raise.
 
     Raises `InvalidSettings` for what cannot work, `StoreError` where the device's tokens cannot be
     read, `ConnectTimeout` with the last ending after ``timeout`` seconds (None: never), `GaveUp`
@@ -357,7 +360,9 @@ async def connect(
     environ = os.environ if trust_env else None
     settings = adapter_settings(settings, token, url=url, environ=environ)
     signer = None if device is None else device.signer
-    machine = Connector(url, settings, random=random.random, entropy=os.urandom, signer=signer)
+    machine = Connector(
+        url, settings, random=random.random, entropy=os.urandom, signer=signer, trace=trace
+    )
     if dial is dial_tcp:
         require(machine.proxy)
     client = Client(settings.limits.max_event_bytes)

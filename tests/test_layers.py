@@ -44,6 +44,8 @@ ORDER: Final = (
     "butter_proto/link.py",
     "butter_proto/websocket.py",
     "butter_proto/message_link.py",
+    "butter_proto/trace.py",
+    "butter_proto/traced_link.py",
     "butter_proto/proxy.py",
     "butter_proto/handshake.py",
     "butter_proto/requests.py",

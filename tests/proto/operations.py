@@ -29,6 +29,7 @@ from butter_proto import (
     Secret,
     Settings,
     SignedPayload,
+    Trace,
     TransportFault,
     events,
 )
@@ -161,7 +162,9 @@ class Hashing:
         return digest
 
 
-def new_machine(settings: Settings, ids: Ids | None = None, url: str = URL) -> Connector:
+def new_machine(
+    settings: Settings, ids: Ids | None = None, url: str = URL, trace: Trace | None = None
+) -> Connector:
     """Make a connector whose chance is the same each time; with the id of `CLI` it is a device.
 
     Its masks are all the same: they are drawn when bytes are pulled, which twins do differently.
@@ -175,6 +178,8 @@ def new_machine(settings: Settings, ids: Ids | None = None, url: str = URL) -> C
         signer=Hashing()
         if settings.identity is not None and settings.identity.id == CLI.id
         else None,
+        signer=Hashing() if settings.identity == CLI else None,
+        trace=trace,
     )
 
 
@@ -223,13 +228,16 @@ def pull(machine: Connector, transport_ids: Collection[int], chunks: int = ALL) 
 
 
 def replay(
-    inputs: Iterable[Input], settings: Settings, chunks: Sequence[int] = (ALL,)
+    inputs: Iterable[Input],
+    settings: Settings,
+    chunks: Sequence[int] = (ALL,),
+    trace: Trace | None = None,
 ) -> list[Step]:
     """Give these inputs to a new machine, and pull after each of them.
 
     ``chunks`` are the numbers of chunks that its sockets take, over and over.
     """
-    machine = new_machine(settings)
+    machine = new_machine(settings, trace=trace)
     opened: list[int] = []
     steps = []
     for one, most in zip(inputs, cycle(chunks), strict=False):
@@ -291,10 +299,10 @@ class Damage:
 class World:
     """One connector, everything it was given and everything it told."""
 
-    def __init__(self, settings: Settings, url: str = URL) -> None:
+    def __init__(self, settings: Settings, url: str = URL, trace: Trace | None = None) -> None:
         self.settings = settings
         self.ids = Ids()
-        self.machine = new_machine(settings, self.ids, url)
+        self.machine = new_machine(settings, self.ids, url, trace)
         self.now = BEGIN
         self.steps: list[Step] = []
         self.peers: dict[int, Peer] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from butter_proto import (
     GatewayError,
     Limits,
     Settings,
+    Traced,
     errors,
     events,
 )
@@ -154,9 +155,9 @@ def messages_of_the_gateway(world: World) -> Iterator[str]:
             yield repr(one)
 
 
-def check(world: World) -> None:
+def check(world: World, traced: Iterable[Traced] = ()) -> None:
     """Check that no secret, param or payload was told."""
-    for words in shown(world):
+    for words in (*shown(world), *map(str, traced), *map(repr, traced)):
         assert SECRET_MARK not in words
         assert HIDDEN_MARK not in words
     for words in messages_of_the_gateway(world):
@@ -167,22 +168,27 @@ def check(world: World) -> None:
 @pytest.mark.parametrize("meeting", MEETINGS, ids=lambda one: one.name)
 def test_g11_a_secret_that_the_gateway_repeats_is_not_told(framing: Framing, meeting: Op) -> None:
     settings = Settings(token=TOKEN, password=PASSWORD, framing=framing, identity=CLI)
-    world = World(settings, URL)
+    traced: list[Traced] = []
+    world = World(settings, URL, traced.append)
     world.online()
     world.do([meeting])
     world.ended()
     world.online(phase=0)
     world.do([meeting]).stop(abort=True)
-    check(world)
+    assert traced
+    check(world, traced)
 
 
 @pytest.mark.parametrize("meeting", meetings_with(HEADER), ids=lambda one: one.name)
 def test_g11_an_added_header_that_something_repeats_is_not_told(meeting: Op) -> None:
     headers = {"Authorization": f"Bearer {HEADER}"}
-    world = World(Settings(token=TOKEN, headers=headers), URL.replace("ws:", "wss:"))
+    traced: list[Traced] = []
+    settings = Settings(token=TOKEN, headers=headers)
+    world = World(settings, URL.replace("ws:", "wss:"), traced.append)
     world.online()
     world.do([meeting]).stop(abort=True)
-    check(world)
+    assert traced
+    check(world, traced)
 
 
 @over_both_framings
@@ -197,11 +203,12 @@ def test_g11_nothing_that_is_shown_tells_a_secret_a_param_or_a_payload(
     framing: Framing, run: list[Op], settings: Settings
 ) -> None:
     settings = attrs.evolve(settings, framing=framing)
-    world = World(settings, URL)
+    traced: list[Traced] = []
+    world = World(settings, URL, traced.append)
     world.online()
     assert world.machine.state is State.ONLINE  # hello's secrets are known from here on
     world.do(run).stop(abort=True)
-    check(world)
+    check(world, traced)
 
 
 @pytest.mark.parametrize("wrong", [{"params": {1: {PARAM}}}, {"timeout": -1.0}, {"size": 2000}])
