@@ -29,8 +29,11 @@ _BASE64: Final = re.compile(r"(?:sha256//?)?([A-Za-z0-9+/]{43}=)")
 _INTEGER: Final = 0x02
 _SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
-_BEFORE_KEY: Final = (_INTEGER, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE)
-"""Serial number, signature, issuer, validity, subject (RFC 5280, 4.1)."""
+_FIELDS: Final = (_INTEGER, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE)
+"""Serial number, signature, issuer, validity, subject, key (RFC 5280, 4.1)."""
+_VALIDITY, _KEY = 3, 5
+_UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
+_TIME: Final = re.compile(rb"(\d\d|\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
 _LONG_FORM: Final = 0x80
 _MOST_LENGTH_BYTES: Final = 4
 
@@ -83,17 +86,27 @@ def fingerprints(certificate: bytes) -> str:
 def public_key_info(certificate: bytes) -> bytes | None:
     """Return the SubjectPublicKeyInfo (DER) of a certificate, or None where it cannot be read."""
     try:
-        outer = _element(certificate, 0, len(certificate), _SEQUENCE)
-        signed = _element(certificate, outer.body, outer.end, _SEQUENCE)
-        place = signed.body
-        if certificate[place : place + 1] == bytes([_VERSION]):  # version 1 leaves it out
-            place = _element(certificate, place, signed.end, _VERSION).end
-        for tag in _BEFORE_KEY:
-            place = _element(certificate, place, signed.end, tag).end
-        key = _element(certificate, place, signed.end, _SEQUENCE)
+        key = _signed_fields(certificate)[_KEY]
     except _NotDer:
         return None
-    return certificate[place : key.end] if outer.end == len(certificate) else None
+    return certificate[key.start : key.end]
+
+
+def valid_until(certificate: bytes) -> str | None:
+    """Return when a certificate (DER) expires, like ``2026-12-31T23:59:59Z``; None: unreadable."""
+    try:
+        validity = _signed_fields(certificate)[_VALIDITY]
+        begin = _time(certificate, validity.body, validity.end)
+        end = _time(certificate, begin.end, validity.end)
+    except _NotDer:
+        return None
+    found = _TIME.fullmatch(certificate[end.body : end.end])
+    if found is None:
+        return None
+    year, *others = (part.decode() for part in found.groups())
+    if len(year) == 2:  # noqa: PLR2004 - RFC 5280, 4.1.2.5.1
+        year = ("19" if year >= "50" else "20") + year
+    return "{}-{}-{}T{}:{}:{}Z".format(year, *others)
 
 
 def _to_pin(value: object) -> Pin:
@@ -121,10 +134,33 @@ class _NotDer(Exception):
 
 @attrs.frozen
 class _Element:
-    """Where an element's contents begin, and where it ends."""
+    """Where an element and its contents begin, and where it ends."""
 
+    start: int
     body: int
     end: int
+
+
+def _signed_fields(certificate: bytes) -> list[_Element]:
+    """Return the fields of a certificate's signed part, from its serial number to its key."""
+    outer = _element(certificate, 0, len(certificate), _SEQUENCE)
+    if outer.end != len(certificate):
+        raise _NotDer
+    signed = _element(certificate, outer.body, outer.end, _SEQUENCE)
+    place = signed.body
+    if certificate[place : place + 1] == bytes([_VERSION]):  # version 1 leaves it out
+        place = _element(certificate, place, signed.end, _VERSION).end
+    fields = []
+    for tag in _FIELDS:
+        fields.append(_element(certificate, place, signed.end, tag))
+        place = fields[-1].end
+    return fields
+
+
+def _time(data: bytes, start: int, end: int) -> _Element:
+    """Read the head of one of the two kinds of time."""
+    short = data[start : start + 1] == bytes([_UTC_TIME])
+    return _element(data, start, end, _UTC_TIME if short else _GENERALIZED_TIME)
 
 
 def _element(data: bytes, start: int, end: int, tag: int) -> _Element:
@@ -142,4 +178,4 @@ def _element(data: bytes, start: int, end: int, tag: int) -> _Element:
         body += count
     if length > end - body:
         raise _NotDer
-    return _Element(body, body + length)
+    return _Element(start, body, body + length)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_proto.errors import InvalidSettings
-from butter_proto.pins import Pin, fingerprints, public_key_info, to_pins
+from butter_proto.pins import Pin, fingerprints, public_key_info, to_pins, valid_until
 from tests.proto.certificates import (
     certificate,
     certificate_digest,
@@ -254,3 +254,53 @@ def test_a_key_is_found_only_where_a_library_finds_it(data: st.DataObject) -> No
     except Exception:  # noqa: BLE001 - whatever it dislikes: no such peer comes through TLS
         return
     assert found is None or found == theirs
+
+
+# --- dates ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_certificate_says_when_it_expires(kind: str) -> None:
+    assert valid_until(certificate(kind)) == "2027-01-01T00:00:00Z"
+
+
+def times(*ends: tuple[int, bytes]) -> bytes:
+    """Return the least certificate with these times, the first one its beginning."""
+    return with_key(validity=sequence(element(tag, text) for tag, text in ends))
+
+
+BEGIN = (0x17, b"260101000000Z")
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        ((0x17, b"491231235959Z"), "2049-12-31T23:59:59Z"),
+        ((0x17, b"500101000000Z"), "1950-01-01T00:00:00Z"),
+        ((0x18, b"99991231235959Z"), "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_both_kinds_of_time_are_read(end: tuple[int, bytes], text: str) -> None:
+    assert valid_until(times(BEGIN, end)) == text
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        (),
+        (BEGIN,),
+        (BEGIN, (0x17, b"soon")),
+        (BEGIN, (0x16, b"270101000000Z")),
+        ((0x02, b"1"), BEGIN),
+    ],
+)
+def test_a_certificate_without_a_time_says_none(ends: tuple[tuple[int, bytes], ...]) -> None:
+    assert valid_until(times(*ends)) is None
+
+
+@given(kind=st.sampled_from(KINDS), cut=st.floats(0, 1), to=st.binary(max_size=3))
+def test_the_date_of_a_damaged_certificate_never_raises(kind: str, cut: float, to: bytes) -> None:
+    der = certificate(kind)
+    place = int(cut * len(der))
+    found = valid_until(der[:place] + to + der[place + len(to) :])
+    assert found is None or found.endswith("Z")
