@@ -1,4 +1,4 @@
-"""The commands of ``butter``: check, call, watch, gateway; ``device`` has a file of its own.
+"""The commands of ``butter``: check, call, watch, gateway; device and doctor have own files.
 
 Rules kept here:
 
@@ -38,6 +38,7 @@ from butter_trio.background import background
 from butter_trio.check import Report, Run, check, keepalive_for
 from butter_trio.client import Gateway
 from butter_trio.device_command import device
+from butter_trio.doctor_command import doctor
 from butter_trio.hidden import hide
 from butter_trio.interrupt import run_until_interrupted
 from butter_trio.options import access_options, token_option
@@ -104,6 +105,7 @@ def butter() -> None:
 
 
 butter.add_command(device)
+butter.add_command(doctor)
 
 
 # --- check ----------------------------------------------------------------------------------

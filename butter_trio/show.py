@@ -1,8 +1,8 @@
-"""How ``butter check`` looks on a terminal: a bar while it runs, a table when it is done.
+"""How ``butter`` looks on a terminal: check's bar and table, doctor's line for each step.
 
 Rules kept here:
 
-* The bar and warnings go to stderr, the table to stdout.
+* The bar and warnings go to stderr, the table and the steps to stdout.
 * No text from outside is read as rich's markup, and none reaches the terminal unescaped.
 """
 
@@ -18,6 +18,7 @@ from rich.text import Text
 
 from butter_proto.journal import printable
 from butter_trio.check import Report, Run
+from butter_trio.findings import Finding, Findings, Result
 
 _MS = 1000
 
@@ -83,6 +84,39 @@ def show_report(report: Report) -> None:
         else Text(f"not ok: {printable(report.reason)}", style="bold red")
     )
     console.print(verdict, soft_wrap=True)
+
+
+def show_finding(finding: Finding) -> None:
+    """Print one step of an examination: its mark, what was seen, and what to do."""
+    mark, style = _MARKS[finding.result]
+    console = Console()
+    line = Text(f"{mark:>4} ", style=style)
+    line.append(f"{finding.step.value:<10}", style="bold")
+    line.append(printable(finding.seen), style="dim" if finding.result is Result.SKIPPED else "")
+    if finding.ms is not None:
+        line.append(f"  {finding.ms:.1f} ms", style="dim")
+    console.print(line, soft_wrap=True)
+    for note in (*finding.notes, *filter(None, [finding.advice])):
+        text = Text(f"{'':15}{printable(note)}", style="yellow")
+        console.print(text, soft_wrap=True)
+
+
+def show_verdict(findings: Findings) -> None:
+    """Print what an examination comes to."""
+    step = findings.failed
+    verdict = (
+        Text("ok", style="bold green")
+        if step is None
+        else Text(f"not ok: it fails at {step.value}", style="bold red")
+    )
+    Console().print(verdict)
+
+
+_MARKS = {
+    Result.OK: ("ok", "green"),
+    Result.FAILED: ("FAIL", "bold red"),
+    Result.SKIPPED: ("-", "dim"),
+}
 
 
 def _online(report: Report) -> str:

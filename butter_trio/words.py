@@ -20,18 +20,18 @@ PASSWORD_VARIABLE: Final = "OPENCLAW_GATEWAY_PASSWORD"  # noqa: S105 - its name
 """The environment variable that may hold the gateway's password."""
 NO_ANSWER: Final = Ending(EndKind.HELLO_TIMEOUT)
 """Stands for the ending of an attempt that had none yet."""
-_LOOK: Final = "Look at the gateway's log of that time, and at the network in between."
+LOOK: Final = "Look at the gateway's log of that time, and at the network in between."
 
 
 def explain(ending: Ending) -> str:
     """Say why a connection ended and what to do."""
-    return f"{ending}. {advice(ending) or _LOOK}"
+    return f"{ending}. {advice(ending) or LOOK}"
 
 
 def explain_failure(error: ConnectionEnded) -> str:
     """Say why there is no connection and what to do."""
     if isinstance(error, ConnectTimeout):
-        return f"{error}. {advice(error.ending or NO_ANSWER) or _LOOK}"
+        return f"{error}. {advice(error.ending or NO_ANSWER) or LOOK}"
     return str(error)  # GaveUp has its advice
 
 
