@@ -119,3 +119,35 @@ async def test_call_prints_the_payload_or_the_refusal(gateway: RealGateway) -> N
     assert done.stdout == b""
     assert b"FORBIDDEN" in done.stderr
     assert b"operator.admin" in done.stderr
+
+
+@scenario(90, once=True)
+async def test_doctor_finds_a_healthy_gateway_well_and_traces_it_without_secrets(
+    gateway: RealGateway,
+) -> None:
+    done = await butter(gateway.token, "doctor", gateway.url, "--json", "--trace")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, report
+    assert report["ok"] is True
+    steps = {step["step"]: step for step in report["steps"]}
+    assert steps["connect"]["server_version"] == OPENCLAW_VERSION
+    assert steps["scopes"]["missing"] == []
+    assert abs(steps["challenge"]["clock_ahead_s"]) < 5
+    (hello,) = (
+        line["told"]["payload"]
+        for line in report["trace"]
+        if isinstance(line["told"], dict)
+        and isinstance(line["told"].get("payload"), dict)
+        and line["told"]["payload"].get("type") == "hello-ok"
+    )
+    assert hello["pluginSurfaceUrls"] == hello["auth"]["recoveryScope"] == "***"
+    assert hello["features"]["methods"].endswith("items)")
+
+
+@scenario(90, once=True)
+async def test_doctor_says_that_a_token_is_wrong(gateway: RealGateway) -> None:
+    done = await butter("another-token", "doctor", gateway.url, "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert report["failed"] == "connect"
+    assert report["steps"][-1]["detail_code"] == "AUTH_TOKEN_MISMATCH"
