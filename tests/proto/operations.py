@@ -178,7 +178,6 @@ def new_machine(
         signer=Hashing()
         if settings.identity is not None and settings.identity.id == CLI.id
         else None,
-        signer=Hashing() if settings.identity == CLI else None,
         trace=trace,
     )
 
