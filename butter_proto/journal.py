@@ -1,19 +1,25 @@
 """What an adapter logs: one line per state change, with the id of the transport it is about.
 
+And one where a store keeps Online waiting for too long; why a store failed its keeper says.
+
 Rules kept here:
 
 * An `Ending` is redacted before it is told, so no line has a secret; payloads are in none (G11).
 * A line is one line: what a peer wrote cannot add another.
-* Only giving up is a warning: a program that set up no logging sees warnings on stderr, and it is
-  told of everything by events anyway.
+* Only giving up, and a token that may be lost, are warnings: a program that set up no logging sees
+  warnings on stderr, and it is told of everything by events anyway.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from butter_proto import events
+from butter_proto.connection import STORING_LIMIT
+
+Journaled = events.StateEvent | events.DeviceTokenNotStored
+"""The events that have a line."""
 
 
 class Level(IntEnum):
@@ -24,6 +30,12 @@ class Level(IntEnum):
     WARNING = 30
 
 
+_NOT_STORED: Final = {
+    True: (Level.WARNING, f"a new device token is not stored after {STORING_LIMIT:g} s"),
+    False: (Level.DEBUG, "a new device token is not stored"),
+}
+
+
 class Journal:
     """Writes the lines of one connector."""
 
@@ -32,11 +44,14 @@ class Journal:
     def __init__(self) -> None:
         self._transport_id = 0
 
-    def line(self, event: events.StateEvent) -> tuple[Level, str]:
-        """Return what to log about a state change."""
+    def line(self, event: Journaled) -> tuple[Level, str]:
+        """Return what to log about an event."""
         if isinstance(event, events.Connecting):
             self._transport_id = event.transport_id
-        level, text = _said(event)
+        if isinstance(event, events.DeviceTokenNotStored):
+            level, text = _NOT_STORED[event.timed_out]
+        else:
+            level, text = _said(event)
         return level, f"transport {self._transport_id}: {printable(text)}"
 
 

@@ -5,16 +5,26 @@ Rules kept here:
 * Everything here may block and may raise: an adapter calls it in a thread, one call at a time, in
   the order of the events.
 * Only what was refused is forgotten, and only the token.
+* A store's own words are told without the tokens that it was given (G11).
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from butter_proto import events
+from butter_proto.connection import STORING_LIMIT
 from butter_proto.connector import Connector
 from butter_proto.device import Device, DeviceToken, MemoryStore, TokenKey, TokenStore
+from butter_proto.journal import printable
+from butter_proto.secret import redact
 
+CLOSE_LIMIT: Final = STORING_LIMIT
+"""Seconds after Stopped that closing waits for a store; one that hangs must hold up nobody."""
+GIVEN_UP: Final = f"the store did not answer in {CLOSE_LIMIT:g} s: a device token may be lost"
+"""The warning after that."""
 Keepable = events.DeviceTokenIssued | events.DeviceTokenRejected
 """The events that there is something to do about."""
 
@@ -60,3 +70,13 @@ def keeper_for(device: Device | None, machine: Connector) -> TokenKeeper | None:
     """Return what keeps a device's tokens at a connector's gateway; None without a device."""
     key = machine.token_key
     return None if device is None or key is None else TokenKeeper(device.tokens, key)
+
+
+def complaint(event: Keepable, error: Exception) -> str:
+    """Say in one line what a store could not do."""
+    if isinstance(event, events.DeviceTokenRejected):
+        done, tokens = "forgotten", [event.token]
+    else:
+        done, tokens = "kept", [token.token for _, token in event.tokens]
+    text = f"a device token could not be {done}: {type(error).__name__}: {error}"
+    return printable(redact(text, tokens))

@@ -38,7 +38,7 @@ from butter_proto.credentials import Credentials
 from butter_proto.device import Device, DeviceToken
 from butter_proto.device_auth import SignedPayload
 from butter_proto.events import Event, Hello, StateEvent, Stopped
-from butter_proto.journal import Journal
+from butter_proto.journal import Journal, Journaled
 from butter_proto.machine import OpenTransport
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
@@ -49,6 +49,7 @@ from butter_threads.callbacks import Callback, Callbacks
 from butter_threads.calls import Call, Waiter
 from butter_threads.dial import Dial, Peer, dial_tcp, open_peer
 from butter_threads.driver import Driver, is_owned
+from butter_threads.hook import HookThread
 from butter_threads.keeping import KeepingThread
 from butter_threads.streams import EventStream, NoticeStream, Source, StateStream, Stream, bounded
 from butter_threads.tunnel import require
@@ -101,13 +102,10 @@ class Gateway(GatewayView):
         self._lines: deque[tuple[int, str]] = deque()
         self._settled: deque[Call] = deque()
         self._left: deque[Subscription[Any]] = deque()
-        self._hook = hook
-        self._hooked = 0
-        self._hook_thread: threading.Thread | None = None
+        self._hook: HookThread | None = None
         if hook is not None:
-            self._hook_thread = threading.Thread(
-                target=self._run_hook, args=(hook,), name=f"{name}: on_online", daemon=True
-            )
+            run_hook = partial(hook, self)
+            self._hook = HookThread(run_hook, client, self._changed, f"{name}: on_online")
         self._keeping: KeepingThread | None = None
         if keeper is not None:
             self._keeping = KeepingThread(
@@ -263,7 +261,7 @@ class Gateway(GatewayView):
             return
         try:
             self._driver.join()
-            if self._keeping is not None and not self._keeping.is_current:
+            if self._keeping is not None:
                 self._keeping.join()
         except BaseException:  # Ctrl-C while the Close frame is under way
             self._call(lambda now: self._machine.stop(now, abort=True))
@@ -275,7 +273,7 @@ class Gateway(GatewayView):
         """Begin the first attempt; each gateway once."""
         self._machine.start(time.monotonic(), device_token=device_token)
         self._driver.start()
-        for thread in (self._keeping, self._hook_thread):
+        for thread in (self._keeping, self._hook):
             if thread is not None:
                 try:
                     thread.start()
@@ -340,13 +338,7 @@ class Gateway(GatewayView):
             self._lock.release()
 
     def _is_ready(self) -> bool:
-        return self._client.online and (
-            self._hook is None or self._hooked == self._client.generation
-        )
-
-    @property
-    def _hook_is_due(self) -> bool:
-        return self._client.online and self._hooked != self._client.generation
+        return self._client.online and (self._hook is None or self._hook.done)
 
     def _deliver(self, event: Event) -> None:
         """Take one event of the machine, under the lock."""
@@ -354,8 +346,9 @@ class Gateway(GatewayView):
             self._client.unsubscribe(self._left.popleft())
         self._client.deliver(event)
         self._callbacks.offer(event)
-        if isinstance(event, StateEvent):
+        if isinstance(event, Journaled):
             self._lines.append(self._journal.line(event))
+        if isinstance(event, StateEvent):
             self._changed.notify_all()
         if self._keeping is not None:
             self._keeping.offer(event)
@@ -376,24 +369,6 @@ class Gateway(GatewayView):
             _log.log(*self._lines.popleft())
         while self._settled:
             self._settled.popleft().settle()
-
-    def _run_hook(self, hook: OnOnline) -> None:
-        """Run the hook once per Online, and again if there was another one meanwhile."""
-        while True:
-            with self._lock:
-                self._changed.wait_for(lambda: self._hook_is_due or self._client.stopped)
-                if self._client.stopped:
-                    return
-                generation = self._client.generation
-            try:
-                hook(self)
-            except BaseException:  # noqa: BLE001 - a hook may raise anything
-                if self._client.generation == generation and self._client.online:
-                    _log.exception("the on_online hook raised; it counts as done")
-            with self._lock:
-                if self._client.online and self._client.generation == generation:
-                    self._hooked = generation
-                    self._changed.notify_all()
 
     def _after_fork(self) -> None:
         """Forget everything, in the child: the connection is the parent's, and so is its thread."""

@@ -2,7 +2,8 @@
 
 Rules kept here:
 
-* Events are kept one at a time, in order; the last one too, before ``join`` returns.
+* Events are kept one at a time, in order; the last one too, before ``join`` returns, unless the
+  store hangs.
 * What a store raises is logged and answered, never raised.
 """
 
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
 from butter_proto.device import DeviceToken
 from butter_proto.events import DeviceTokenIssued, Event
-from butter_proto.token_keeper import Keepable, TokenKeeper
+from butter_proto.token_keeper import CLOSE_LIMIT, GIVEN_UP, Keepable, TokenKeeper, complaint
 
 _log = logging.getLogger("butter_threads")
 
@@ -39,11 +41,7 @@ class KeepingThread:
         self._forgotten = forgotten
         self._waiting: SimpleQueue[Keepable | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    @property
-    def is_current(self) -> bool:
-        """True in this thread."""
-        return threading.current_thread() is self._thread
+        self._ends_by = 0.0
 
     def start(self) -> None:
         """Begin."""
@@ -56,12 +54,19 @@ class KeepingThread:
 
     def end(self) -> None:
         """Let the thread end once everything is kept; twice is no more than once."""
+        self._ends_by = time.monotonic() + CLOSE_LIMIT
         self._waiting.put(None)
 
     def join(self) -> None:
-        """Wait until it has ended, if it ever began."""
-        if self._thread.ident is not None:
-            self._thread.join()
+        """Wait until everything is kept, `CLOSE_LIMIT` seconds after ``end`` at most.
+
+        In the thread itself (a store that closes the gateway) it does not wait.
+        """
+        if self._thread is threading.current_thread() or self._thread.ident is None:
+            return
+        self._thread.join(max(0.0, self._ends_by - time.monotonic()))
+        if self._thread.is_alive():
+            _log.warning(GIVEN_UP)
 
     def _run(self) -> None:
         while (event := self._waiting.get()) is not None:
@@ -70,7 +75,7 @@ class KeepingThread:
                 newer = self._keeper.keep(event)
             except Exception as error:  # noqa: BLE001 - a store may raise anything
                 stored = False
-                _log.error("a device token could not be kept: %s", error)
+                _log.warning(complaint(event, error))
             if isinstance(event, DeviceTokenIssued):
                 self._stored(event.transport_id, stored)
             else:

@@ -37,10 +37,17 @@ from butter_proto.events import (
     Offline,
     StateEvent,
 )
-from butter_proto.journal import Journal
+from butter_proto.journal import Journal, Journaled
 from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
-from butter_proto.token_keeper import Keepable, TokenKeeper, keeper_for
+from butter_proto.token_keeper import (
+    CLOSE_LIMIT,
+    GIVEN_UP,
+    Keepable,
+    TokenKeeper,
+    complaint,
+    keeper_for,
+)
 from butter_proto.trace import Trace
 from butter_proto.view import GatewayView
 from butter_trio.background import background
@@ -137,6 +144,7 @@ class Gateway(GatewayView):
         self._changed = trio.lowlevel.ParkingLot()
         self._keeper = keeper
         self._to_keep, self._kept = trio.open_memory_channel[Keepable](math.inf)
+        self._keeping = trio.CancelScope(shield=True)
 
     # --- what is told -----------------------------------------------------------------------
 
@@ -258,8 +266,11 @@ class Gateway(GatewayView):
         async with trio.open_nursery() as nursery:
             if self._keeper is not None:
                 nursery.start_soon(self._keep_tokens, self._keeper)
-            with self._to_keep:
-                await self._drive()
+            try:
+                with self._to_keep:
+                    await self._drive()
+            finally:
+                self._keeping.deadline = trio.current_time() + CLOSE_LIMIT
 
     async def _drive(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -276,29 +287,33 @@ class Gateway(GatewayView):
         self._machine.stop(trio.current_time(), abort=abort)
         self._driver.pump()
 
+    @trio.lowlevel.enable_ki_protection
     async def _keep_tokens(self, keeper: TokenKeeper) -> None:
         """Store and forget tokens; a thread waits for the disk, and no cancellation cuts it off."""
-        with trio.CancelScope(shield=True):
+        with self._keeping:
             async for event in self._kept:
                 stored, newer = True, None
                 try:
                     newer = await _run(keeper, keeper.keep, event)
                 except Exception as error:  # noqa: BLE001 - a store may raise anything
                     stored = False
-                    _log.error("a device token could not be kept: %s", error)
+                    _log.warning(complaint(event, error))
                 now = trio.current_time()
                 if isinstance(event, DeviceTokenIssued):
                     self._machine.token_stored(event.transport_id, stored, now)
                 else:
                     self._machine.token_forgotten(event.transport_id, newer, now)
                 self._driver.pump()
+        if self._keeping.cancelled_caught:
+            _log.warning(GIVEN_UP)
 
     def _deliver(self, event: Event) -> None:
         self._client.deliver(event)
         if isinstance(event, Keepable) and self._keeper is not None:
             self._to_keep.send_nowait(event)
-        if isinstance(event, StateEvent):
+        if isinstance(event, Journaled):
             _log.log(*self._journal.line(event))
+        if isinstance(event, StateEvent):
             if self._hook_scope is not None and isinstance(event, Offline):
                 self._hook_scope.cancel()
             self._changed.unpark_all()
@@ -324,7 +339,11 @@ class Gateway(GatewayView):
 
 
 async def _run(keeper: TokenKeeper, job: Callable[..., _T], *args: Any) -> _T:
-    return await trio.to_thread.run_sync(job, *args) if keeper.may_block else job(*args)
+    """Ask the store: in a thread where it may block, and not in one of the program's own few."""
+    if not keeper.may_block:
+        return job(*args)
+    own = trio.CapacityLimiter(1)
+    return await trio.to_thread.run_sync(job, *args, abandon_on_cancel=True, limiter=own)
 
 
 @asynccontextmanager

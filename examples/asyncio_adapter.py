@@ -8,6 +8,7 @@ connects, asks for ``health``, prints the answer and stops. ``docs/embedding.md`
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import ssl
@@ -15,12 +16,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from butter_proto import CHUNK, Connector, OpenTransport, ProxyFailed, Settings
+from butter_proto import CHUNK, Connector, Device, OpenTransport, ProxyFailed, Settings
 from butter_proto.client import Client, result_of
-from butter_proto.events import EventsMissed, GatewayEvent, Outcome
+from butter_proto.events import DeviceTokenIssued, EventsMissed, GatewayEvent, Outcome
 from butter_proto.faults import fault_of
+from butter_proto.token_keeper import Keepable, complaint, keeper_for
 
 Item = GatewayEvent | EventsMissed
+_log = logging.getLogger(__name__)
 
 
 def now() -> float:
@@ -31,8 +34,22 @@ def now() -> float:
 class Gateway:
     """A gateway to talk to. Made by `connect`."""
 
-    def __init__(self, url: str, settings: Settings | None, context: ssl.SSLContext | None) -> None:
-        self.machine = Connector(url, settings, random=random.random, entropy=os.urandom)
+    def __init__(
+        self,
+        url: str,
+        settings: Settings | None,
+        context: ssl.SSLContext | None,
+        device: Device | None,
+    ) -> None:
+        self.machine = Connector(
+            url,
+            settings,
+            random=random.random,
+            entropy=os.urandom,
+            signer=None if device is None else device.signer,
+        )
+        self.keeper = keeper_for(device, self.machine)
+        self._keeping = asyncio.Lock()
         self.client = Client()
         self.context = context or ssl.create_default_context()
         self.pumped = asyncio.Event()
@@ -119,6 +136,8 @@ class Gateway:
                 self._transports.pop(command.id).cancel()
         while (event := self.machine.next_event()) is not None:
             self.client.deliver(event)
+            if isinstance(event, Keepable):
+                self._tasks.create_task(self._keep(event))
         self.pumped.set()  # the writers pull the bytes, the clock looks again
         self.pumped = asyncio.Event()
 
@@ -130,6 +149,22 @@ class Gateway:
     def fail(self, transport_id: int, error: BaseException) -> None:
         """Report a transport that could not be opened, or broke."""
         self.machine.transport_failed(transport_id, fault_of(error), now())
+        self.pump()
+
+    async def _keep(self, event: Keepable) -> None:
+        """Store or forget a token of the device, one at a time; Online waits for it."""
+        assert self.keeper is not None
+        stored, newer = True, None
+        async with self._keeping:
+            try:
+                newer = await asyncio.to_thread(self.keeper.keep, event)
+            except Exception as error:  # noqa: BLE001 - a store may raise anything
+                stored = False
+                _log.warning(complaint(event, error))
+        if isinstance(event, DeviceTokenIssued):
+            self.machine.token_stored(event.transport_id, stored, now())
+        else:
+            self.machine.token_forgotten(event.transport_id, newer, now())
         self.pump()
 
     async def serve(self, command: OpenTransport) -> None:
@@ -179,11 +214,14 @@ async def connect(
     settings: Settings | None = None,
     *,
     context: ssl.SSLContext | None = None,
+    device: Device | None = None,
     kind: type[Gateway] = Gateway,
 ) -> AsyncIterator[Gateway]:
     """Keep a gateway connected for as long as the ``async with`` lasts."""
-    gateway = kind(url, settings, context)
-    gateway.machine.start(now())
+    gateway = kind(url, settings, context, device)
+    keeper = gateway.keeper
+    stored = None if keeper is None else await asyncio.to_thread(keeper.load)
+    gateway.machine.start(now(), device_token=stored)
     running = asyncio.create_task(gateway.run())
     running.add_done_callback(lambda _: gateway.stop(abort=True))  # nobody waits in vain
     try:

@@ -57,9 +57,9 @@ ORDER: Final = (
     "butter_proto/connector.py",
     "butter_proto/pool.py",
     "butter_proto/client.py",
-    "butter_proto/token_keeper.py",
     "butter_proto/emitter.py",
     "butter_proto/journal.py",
+    "butter_proto/token_keeper.py",
     "butter_proto/view.py",
     "butter_proto/__init__.py",
     "butter_proto/testing/",  # one layer: its files may import each other
@@ -96,6 +96,7 @@ ORDER: Final = (
     "butter_threads/driver.py",
     "butter_threads/callbacks.py",
     "butter_threads/calls.py",
+    "butter_threads/hook.py",
     "butter_threads/keeping.py",
     "butter_threads/streams.py",
     "butter_threads/client.py",

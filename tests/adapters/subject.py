@@ -17,6 +17,8 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
+from butter_proto.device import Device
+from butter_proto.device_auth import SignedPayload
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending
 from butter_proto.events import Hello
@@ -92,8 +94,17 @@ class FullClient(Client, Protocol):
     def probe(self) -> None:
         """Ask at once whether the gateway is there."""
 
-    def reconnect_now(self) -> None:
+    def reconnect_now(self, *, signed: SignedPayload = SignedPayload.V3) -> None:
         """End a backoff, or try again after `GaveUp`."""
+
+    def use_credentials(
+        self,
+        *,
+        token: str | None = None,
+        password: str | None = None,
+        bootstrap_token: str | None = None,
+    ) -> None:
+        """Connect with these from the next attempt on."""
 
     @property
     def hello(self) -> Hello: ...
@@ -106,7 +117,9 @@ class FullClient(Client, Protocol):
 
 
 class Subject(Protocol):
-    """An adapter, with the world that it runs in."""
+    """An adapter, with the world that it runs in; its logger has its name."""
+
+    logger: str
 
     def connect(
         self,
@@ -116,6 +129,7 @@ class Subject(Protocol):
         settings: Settings | None = None,
         wait: bool = True,
         ssl_context: ssl.SSLContext | None = None,
+        device: Device | None = None,
     ) -> AbstractContextManager[Client]:
         """Keep a gateway connected for as long as the ``with`` lasts."""
 
@@ -136,5 +150,6 @@ class FullSubject(Protocol):
         on_online: Callable[[FullClient], None] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = False,
+        device: Device | None = None,
     ) -> AbstractContextManager[FullClient]:
         """Keep a gateway connected; ``on_online`` may block."""

@@ -16,6 +16,8 @@ import trio
 
 import butter_threads
 import butter_trio
+from butter_proto.device import Device
+from butter_proto.device_auth import SignedPayload
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending
 from butter_proto.events import Hello
@@ -96,8 +98,11 @@ class TrioClient:
     def probe(self) -> None:
         run_sync(self._world, self._gateway.probe)
 
-    def reconnect_now(self) -> None:
-        run_sync(self._world, self._gateway.reconnect_now)
+    def reconnect_now(self, *, signed: SignedPayload = SignedPayload.V3) -> None:
+        run_sync(self._world, partial(self._gateway.reconnect_now, signed=signed))
+
+    def use_credentials(self, **credentials: str | None) -> None:
+        run_sync(self._world, partial(self._gateway.use_credentials, **credentials))
 
     @property
     def hello(self) -> Hello:
@@ -187,6 +192,7 @@ class ThreadsClient:
         self.submit = gateway.submit
         self.probe = gateway.probe
         self.reconnect_now = gateway.reconnect_now
+        self.use_credentials = gateway.use_credentials
 
     def events(self, *names: str, limit: int = 1000) -> ThreadsStream:
         return ThreadsStream(self._gateway.events(*names, limit=limit, timeout=PATIENCE))
@@ -301,6 +307,8 @@ class AsyncioClient:
 
 
 class AsyncioSubject:
+    logger: Final = asyncio_adapter.__name__
+
     def __init__(
         self, world: AsyncioWorld, kind: type[asyncio_adapter.Gateway], probe: Probe | None
     ) -> None:
@@ -317,12 +325,15 @@ class AsyncioSubject:
         settings: Settings | None = None,
         wait: bool = True,
         ssl_context: ssl.SSLContext | None = None,
+        device: Device | None = None,
     ) -> Iterator[AsyncioClient]:
         settings = attrs.evolve(settings or Settings(), token=token)
         if self._probe is not None:
             keepalive = attrs.evolve(settings.keepalive, probe=self._probe)
             settings = attrs.evolve(settings, framing=Framing.MESSAGES, keepalive=keepalive)
-        manager = asyncio_adapter.connect(url, settings, context=ssl_context, kind=self._kind)
+        manager = asyncio_adapter.connect(
+            url, settings, context=ssl_context, device=device, kind=self._kind
+        )
         with entered(self._world, manager) as gateway:
             client = AsyncioClient(self._world, gateway)
             if wait:

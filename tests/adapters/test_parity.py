@@ -39,7 +39,8 @@ def test_connect_and_requests_have_the_same_options() -> None:
         return package.connect
 
     assert options(connect_of(butter_trio)) == options(connect_of(butter_threads))
-    for name in ("request", "wait_online", "probe", "reconnect_now"):
+    assert options(connect_of(butter_trio))["device"] is None
+    for name in ("request", "wait_online", "probe", "reconnect_now", "use_credentials"):
         ours, theirs = (getattr(package.Gateway, name) for package in (butter_threads, butter_trio))
         assert options(ours) == options(theirs), name
     for name in ("events", "states", "notices"):

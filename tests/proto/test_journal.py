@@ -9,7 +9,7 @@ import pytest
 from butter_proto import events
 from butter_proto.errors import Ending, EndKind
 from butter_proto.handshake import read_hello
-from butter_proto.journal import Journal, Level, printable
+from butter_proto.journal import Journal, Journaled, Level, printable
 from butter_proto.settings import Dialect
 
 CLOSED = Ending(EndKind.CLOSED_BY_PEER, close_code=1012, close_reason="bye\nroot: all is well")
@@ -44,10 +44,16 @@ def online(version: object) -> events.Online:
             "gave up: the gateway refused to connect. Use another token.",
         ),
         (events.Stopped(), Level.DEBUG, "stopped"),
+        (
+            events.DeviceTokenNotStored(True),
+            Level.WARNING,
+            "a new device token is not stored after 5 s",
+        ),
+        (events.DeviceTokenNotStored(False), Level.DEBUG, "a new device token is not stored"),
     ],
 )
 def test_a_state_change_is_one_line_about_the_latest_transport(
-    event: events.StateEvent, level: Level, text: str
+    event: Journaled, level: Level, text: str
 ) -> None:
     journal = Journal()
     journal.line(events.Connecting(1, 1))

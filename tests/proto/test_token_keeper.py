@@ -16,7 +16,7 @@ from butter_proto import (
     TokenKey,
     events,
 )
-from butter_proto.token_keeper import Keepable, TokenKeeper, keeper_for
+from butter_proto.token_keeper import Keepable, TokenKeeper, complaint, keeper_for
 from tests.proto.operations import Hashing
 
 KEY: Final = TokenKey("ws://127.0.0.1:18789", "d" * 64, "cli", "operator")
@@ -88,3 +88,15 @@ def test_it_is_known_what_there_is_something_to_do_about() -> None:
     assert isinstance(events.DeviceTokenRejected(1, "operator", OWN.token, ENDING), Keepable)
     assert isinstance(events.DeviceTokenIssued(1, ()), Keepable)
     assert not isinstance(events.Stopped(), Keepable)
+
+
+def test_a_complaint_is_one_line_without_the_tokens() -> None:
+    issued = events.DeviceTokenIssued(1, (("operator", OWN), ("node", NODES)))
+    words = OSError(f"not {OWN.token.reveal()},\nnot {NODES.token.reveal()}")
+    assert complaint(issued, words) == (
+        "a device token could not be kept: OSError: not ***,\\nnot ***"
+    )
+    rejected = events.DeviceTokenRejected(1, "operator", OWN.token, ENDING)
+    assert complaint(rejected, KeyError(OWN.token.reveal())) == (
+        "a device token could not be forgotten: KeyError: '***'"
+    )
