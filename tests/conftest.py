@@ -1,4 +1,7 @@
-"""What all tests share: one hypothesis profile, exact where CI is set, and a working Ctrl-C."""
+"""What all tests share: a hypothesis profile, a working Ctrl-C, and a watch for shown secrets.
+
+The profile is exact where CI is set; ``secret_watch.py`` is the watch.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,17 @@ import signal
 import pytest
 from hypothesis import settings
 
+from tests.secret_watch import SecretWatch
+
 settings.register_profile(
     "openbutter", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("openbutter")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch every test of the run."""
+    config.pluginmanager.register(SecretWatch())
 
 
 @pytest.fixture(autouse=True, scope="session")
