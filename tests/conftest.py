@@ -21,7 +21,7 @@ settings.load_profile("openbutter")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Watch every test of the run."""
-    config.pluginmanager.register(SecretWatch())
+    config.pluginmanager.register(SecretWatch(), "secret_watch")
 
 
 @pytest.fixture(autouse=True, scope="session")
