@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from butter_proto import connection
-from butter_proto.device import Device
+from butter_proto.device import Device, DeviceToken
 from butter_proto.device_auth import SignedPayload
 from butter_proto.errors import EndKind, GaveUp, StoreError
 from butter_proto.events import (
@@ -25,6 +25,7 @@ from butter_proto.events import (
     Retrying,
 )
 from butter_proto.machine import State
+from butter_proto.secret import Secret
 from butter_proto.settings import ReconnectSettings
 from butter_proto.testing import StandInGateway
 from butter_proto.token_keeper import GIVEN_UP
@@ -187,6 +188,28 @@ def test_a_token_that_is_refused_is_forgotten_and_the_identity_is_not(
     eventually(lambda: not store.kept)
     with subject.connect(url, token=TOKEN, device=device(store, key)):
         assert texts(store) == [issued(stand_in)]
+
+
+def test_a_token_that_another_program_was_given_is_used_in_place_of_the_refused_one(
+    full_subject: FullSubject, url: str, stand_in: StandInGateway
+) -> None:
+    store = Store()
+    with full_subject.connect(url, token=TOKEN, device=device(store)):
+        pass
+    [(key, old)] = store.kept.items()
+    with full_subject.connect(url, device=device(store), settings=PATIENT) as client:
+        states = client.states()
+        stand_in.rotate(key.device_id)
+        until(states, Retrying)
+        store.save(key, DeviceToken(Secret(issued(stand_in)), old.scopes))
+        client.reconnect_now()
+        assert until(states, Online)
+    assert [list(auth.values()) for auth in auths(stand_in)] == [
+        [TOKEN],
+        [old.token.reveal()],
+        [old.token.reveal()],
+        [issued(stand_in)],
+    ]
 
 
 # --- leaving --------------------------------------------------------------------------------

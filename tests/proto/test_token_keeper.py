@@ -90,6 +90,19 @@ def test_it_is_known_what_there_is_something_to_do_about() -> None:
     assert not isinstance(events.Stopped(), Keepable)
 
 
+def test_a_refused_token_that_a_store_cannot_forget_is_not_tried_again() -> None:
+    class ReadOnly(MemoryStore):
+        def forget(self, key: TokenKey, token: Secret) -> None:
+            """Keep it."""
+
+    keeper = TokenKeeper(ReadOnly(), KEY)
+    keeper.keep(events.DeviceTokenIssued(1, (("operator", OWN),)))
+    rejected = events.DeviceTokenRejected(1, "operator", OWN.token, ENDING)
+    assert keeper.keep(rejected) is None
+    keeper.keep(events.DeviceTokenIssued(1, (("operator", NODES),)))
+    assert keeper.keep(rejected) == NODES
+
+
 def test_a_complaint_is_one_line_without_the_tokens() -> None:
     issued = events.DeviceTokenIssued(1, (("operator", OWN), ("node", NODES)))
     words = OSError(f"not {OWN.token.reveal()},\nnot {NODES.token.reveal()}")
