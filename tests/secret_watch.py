@@ -5,7 +5,8 @@ Rules kept here:
 * The code under test is hooked from outside, for as long as the run lasts; it knows nothing of it.
 * A secret is every text that a `Secret` was made of, that a stand-in was given, or that it issued:
   by the test that runs, or while the tests were collected. Texts under `SHORTEST` characters are
-  none, since they are part of ordinary words.
+  none, since they are part of ordinary words. In a property test those of the collection alone
+  count: what it draws may be a secret in one place and none in another.
 * Looked at is what a program, a log or a terminal may show: log records with their tracebacks, what
   was captured and what subprocesses wrote, the exceptions of this package and the one that a test
   fails with, each event and command that was pulled.
@@ -21,6 +22,7 @@ from subprocess import Popen
 from typing import Any, Final
 
 import pytest
+from hypothesis import is_hypothesis_test
 
 from butter_proto.connector import Connector
 from butter_proto.errors import ButterError
@@ -47,6 +49,7 @@ class SecretWatch:
         self._patches = pytest.MonkeyPatch()
         self._from_collection: frozenset[str] = frozenset()
         self._secrets: set[str] = set()
+        self._drawing = False
         self._last: deque[tuple[str, str]] = deque(maxlen=_KEPT)
         self._findings: dict[str, None] = {}
 
@@ -54,7 +57,7 @@ class SecretWatch:
 
     def learn(self, text: object) -> None:
         """Take note of a secret."""
-        if isinstance(text, str) and len(text) >= SHORTEST:
+        if isinstance(text, str) and len(text) >= SHORTEST and not self._drawing:
             self._secrets.add(text)
             self._secrets.add(repr(text)[1:-1])
 
@@ -100,8 +103,10 @@ class SecretWatch:
     def pytest_collection_finish(self) -> None:
         self._from_collection = frozenset(self._secrets)
 
-    def pytest_runtest_logstart(self) -> None:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._secrets = {*self._from_collection}
+        self._drawing = is_hypothesis_test(getattr(item, "obj", None))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -13,6 +13,7 @@ TOP: Final = Path(__file__).parents[1]
 BEGINNING: Final = """
 import logging, subprocess, sys
 import attrs, pytest
+from hypothesis import given, strategies as st
 from butter_proto import Connector, Ending, EndKind, NotOnline, Secret, events
 from butter_proto.errors import ConnectionEnded
 from butter_proto.event_queue import EventQueue
@@ -59,6 +60,12 @@ LEAKS: Final = {
 }
 CLEAN: Final = {
     "a secret": "print(Secret(it)); logging.error('%r', Secret(it))",
+    "what a property test draws": """
+    pass
+
+@given(st.just("drawn-secret"))
+def test_drawn(it):
+    print(leak(it))""",
     "a short word": "print(Secret('olleh').reveal())",
     "the secret of another test": "print('QQ-terces-0'); leak('another-one')",
 }
