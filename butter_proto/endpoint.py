@@ -97,19 +97,8 @@ class Endpoint:
 
     @property
     def reach(self) -> Reach:
-        """Loopback, private or public, judged by the host's text alone (no name is resolved)."""
-        host = self.host.lower().rstrip(".")
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            if host == "localhost" or host.endswith(".localhost"):
-                return Reach.LOOPBACK
-            return Reach.PRIVATE if host.endswith(_PRIVATE_SUFFIXES) else Reach.PUBLIC
-        address = getattr(address, "ipv4_mapped", None) or address
-        if any(address in network for network in _LOOPBACK):
-            return Reach.LOOPBACK
-        private = any(address in network for network in _PRIVATE)
-        return Reach.PRIVATE if private else Reach.PUBLIC
+        """How far a connection to its host travels."""
+        return reach_of(self.host)
 
     def __str__(self) -> str:
         path, question, query = self.target.partition("?")
@@ -117,6 +106,22 @@ class Endpoint:
             parts = (part.partition("=") for part in query.split("&"))
             query = "&".join(f"{name}=***" if equals else "***" for name, equals, _ in parts)
         return f"{self.scheme}://{self.host_header}{path}{question}{query}"
+
+
+def reach_of(host: str) -> Reach:
+    """Return loopback, private or public, judged by a host's text alone (no name is resolved)."""
+    host = host.lower().rstrip(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        if host == "localhost" or host.endswith(".localhost"):
+            return Reach.LOOPBACK
+        return Reach.PRIVATE if host.endswith(_PRIVATE_SUFFIXES) else Reach.PUBLIC
+    address = getattr(address, "ipv4_mapped", None) or address
+    if any(address in network for network in _LOOPBACK):
+        return Reach.LOOPBACK
+    private = any(address in network for network in _PRIVATE)
+    return Reach.PRIVATE if private else Reach.PUBLIC
 
 
 def parse_url(url: str) -> tuple[Endpoint, str | None]:

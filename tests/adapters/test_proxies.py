@@ -250,7 +250,8 @@ def test_a_proxy_that_cannot_be_reached_is_named_and_not_the_gateway(
     with socket.create_server(("127.0.0.1", 0)) as unused:
         unused_port = unused.getsockname()[1]
     proxy = f"{scheme}://{'127.0.0.1' if known else 'proxy.invalid'}:{unused_port}"
-    ending = failure(subject, far, through(proxy))
+    settings = attrs.evolve(through(proxy), allow_plaintext=True)  # its name is no near one
+    ending = failure(subject, far, settings)
     fault, text = told(ending)
     assert fault is FaultKind.PROXY
     assert text.startswith(f"{proxy}: {'connection refused' if known else 'name not resolved'}")
@@ -339,7 +340,7 @@ def _without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_socks_proxy_without_the_extra_is_raised_at_once_with_what_to_do(
     subject: FullSubject, far: str, url: str
 ) -> None:
-    settings = through("socks5://proxy")
+    settings = through("socks5://proxy.local")
     with (
         pytest.raises(InvalidSettings, match=r"pip install 'openbutter\[socks\]'"),
         subject.connect(far, settings=settings),
@@ -361,14 +362,14 @@ def test_a_dial_of_the_users_own_is_told_the_proxy_on_trio(far: str) -> None:
         raise OSError
 
     async def main() -> None:
-        settings = through("socks5://proxy")
+        settings = through("socks5://proxy.local")
         async with butter_trio.connect(far, settings=settings, dial=dial, wait=False) as gateway:
             async for state in gateway.states():
                 if isinstance(state, Retrying):
                     return
 
     trio.run(main)
-    assert seen == [parse_proxy("socks5://proxy")]
+    assert seen == [parse_proxy("socks5://proxy.local")]
 
 
 @pytest.mark.usefixtures("_without_the_extra")
@@ -379,10 +380,10 @@ def test_a_dial_of_the_users_own_is_told_the_proxy_in_threads(far: str) -> None:
         seen.append(command.proxy)
         raise OSError
 
-    settings = through("socks5://proxy")
+    settings = through("socks5://proxy.local")
     with (
         butter_threads.connect(far, settings=settings, dial=dial, wait=False) as gateway,
         gateway.states() as states,
     ):
         assert any(isinstance(state, Retrying) for state in states)
-    assert seen[0] == parse_proxy("socks5://proxy")
+    assert seen[0] == parse_proxy("socks5://proxy.local")

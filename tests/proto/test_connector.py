@@ -83,17 +83,19 @@ def test_start_asks_for_a_transport() -> None:
 )
 def test_the_proxy_of_the_settings_is_told_but_for_loopback(url: str, proxied: bool) -> None:
     """Lesson 28."""
-    machine = connector(url, Settings(proxy="http://user:hidden@proxy:3128"))
+    machine = connector(url, Settings(proxy="http://user:hidden@proxy.local:3128"))
     machine.start(0.0)
     command = machine.next_command()
     assert isinstance(command, OpenTransport)
     assert command.proxy == machine.proxy
-    assert machine.proxy == (parse_proxy("http://user:hidden@proxy:3128") if proxied else None)
+    assert machine.proxy == (
+        parse_proxy("http://user:hidden@proxy.local:3128") if proxied else None
+    )
     assert "hidden" not in repr(command)
 
 
 def test_what_a_dial_says_of_a_proxy_is_told_without_its_credentials() -> None:
-    machine = connector("ws://gateway.local", Settings(proxy="http://user:hidden@proxy:3128"))
+    machine = connector("ws://gateway.local", Settings(proxy="http://user:hidden@proxy.local:3128"))
     machine.start(0.0)
     fault = TransportFault(FaultKind.PROXY_REFUSED, "not with dXNlcjpoaWRkZW4= or hidden")
     machine.transport_failed(1, fault, 0.0)

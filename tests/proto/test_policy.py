@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from butter_proto import Connector, Endpoint, Framing, InvalidSettings, Settings
+from butter_proto.settings import adapter_settings
 
 PIN = "00" * 32
 PUBLIC = ["gateway.example.com", "8.8.8.8", "[2606:4700::1]", "192.0.2.1", "0.0.0.0", "gateway"]
@@ -70,3 +71,41 @@ def test_pins_and_headers_need_tls_even_on_loopback(
     with pytest.raises(InvalidSettings, match=words) as caught:
         connector("ws://127.0.0.1:18789", allow_plaintext=allowed, **settings)
     assert "QQ" not in str(caught.value)
+
+
+PUBLIC_PROXIES = ["http://user:QQ-pw-QQ@proxy.example:3128", "socks5://8.8.8.8", "http://proxy"]
+NEAR_PROXIES = ["http://127.0.0.1:3128", "http://[fd00::1]:3128", "socks5://proxy.local:1080"]
+
+
+@pytest.mark.parametrize("proxy", PUBLIC_PROXIES)
+@pytest.mark.parametrize("host", ["192.168.1.2", "nas.local", "gw.tail1234.ts.net"])
+def test_clear_text_to_a_private_host_does_not_go_by_a_public_proxy(host: str, proxy: str) -> None:
+    with pytest.raises(InvalidSettings, match="clear text to") as caught:
+        connector(f"ws://{host}", proxy=proxy)
+    assert str(caught.value).startswith(f"ws://{host}/ would send")
+    assert "QQ" not in str(caught.value)
+    connector(f"ws://{host}", proxy=proxy, allow_plaintext=True)
+    connector(f"wss://{host}", proxy=proxy)
+
+
+@pytest.mark.parametrize("proxy", NEAR_PROXIES)
+def test_clear_text_to_a_private_host_goes_by_a_proxy_that_is_near(proxy: str) -> None:
+    connector("ws://192.168.1.2", proxy=proxy)
+
+
+@pytest.mark.parametrize("proxy", NEAR_PROXIES)
+def test_a_near_proxy_makes_no_public_host_private(proxy: str) -> None:
+    with pytest.raises(InvalidSettings, match="clear text: "):
+        connector("ws://8.8.8.8", proxy=proxy)
+
+
+def test_loopback_is_never_proxied_so_any_proxy_may_be_set() -> None:
+    connector("ws://localhost", proxy=PUBLIC_PROXIES[0])
+
+
+def test_a_public_proxy_of_the_environment_is_judged_alike() -> None:
+    url = "ws://192.168.1.2"
+    environ = {"all_proxy": PUBLIC_PROXIES[0]}
+    settings = adapter_settings(None, None, url=url, environ=environ)
+    with pytest.raises(InvalidSettings, match="clear text to"):
+        Connector(url, settings, random=lambda: 1.0, entropy=Random(1).randbytes)
