@@ -408,7 +408,7 @@ class Connection:
         return {
             one: kept_of(durable.get(one), token)
             for one, token in tokens.items()
-            if (one == role or self._endpoint.is_private)
+            if (one == role or self._endpoint.is_confidential)
             and kept_of(durable.get(one), token) != durable.get(one)
         }
 

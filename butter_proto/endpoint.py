@@ -2,7 +2,8 @@
 
 Rules kept here:
 
-* Only ``ws`` and ``wss`` URLs with a host pass; everything else is `InvalidSettings`.
+* Only ``ws`` and ``wss`` URLs with a host pass; everything else is `InvalidSettings`. An
+  `Endpoint` is fit for a request's head and for a log, whoever made it.
 * A token in the query (``?token=``) is taken out of the URL and never part of any text form:
   today's gateway ignores it there (wire.md 9), so it moves into ``connect``.
 * The text form is safe to log: other query values are shown as ``***`` too. An error shows no
@@ -39,6 +40,8 @@ _PRIVATE_SUFFIXES = (".local", ".ts.net")
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAX_HOST = 253
 _MAX_TARGET = 8192
+_LARGEST_PORT = 65535
+_TARGET = re.compile(r"/[!-~]*")
 _AUTHORITY = re.compile(r"(\[[^][]*:[^][]*\]|[^][:]*)(:[^][:]*)?")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
 _QUERY_OR_FRAGMENT = re.compile(r"[?#]")
@@ -55,18 +58,32 @@ class Reach(Enum):
     """Everything else: also names without a dot, reserved ranges, and ``0.0.0.0``."""
 
 
+def _host(host: str) -> str:
+    if not isinstance(host, str):
+        raise InvalidSettings("a host is a str")
+    return checked_host(host, host)
+
+
 @attrs.frozen
 class Endpoint:
-    """Where a gateway listens. ``target`` is the request target without any token."""
+    """Where a gateway listens. Raises `InvalidSettings`.
 
-    host: str
+    ``target`` is the request target without any token: a path that begins with ``/``, perhaps a
+    query, in visible ASCII.
+    """
+
+    host: str = attrs.field(converter=_host)
     port: int
     tls: bool
     target: str = attrs.field(default="/", repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if type(self.port) is not int or not 0 < self.port <= _LARGEST_PORT:
+            raise InvalidSettings(f"{self.host!r}: a port is a number in 1..{_LARGEST_PORT}")
         if len(self.target) > _MAX_TARGET:
             raise InvalidSettings(f"a URL's path and query have at most {_MAX_TARGET} characters")
+        if not _TARGET.fullmatch(self.target):
+            raise InvalidSettings("a request target is a path in visible ASCII (RFC 9112, 3.2.1)")
 
     @property
     def host_header(self) -> str:
@@ -88,10 +105,13 @@ class Endpoint:
     def origin(self) -> str:
         """Scheme, host and port, always all three: what a device token belongs to."""
         host = self.host.lower().rstrip(".")
+        # an IPv4-mapped address: Python 3.13 writes it otherwise than 3.11 does
+        mapped = getattr(_address_of(host), "ipv4_mapped", None)
+        host = str(mapped or host)
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
-    def is_private(self) -> bool:
+    def is_confidential(self) -> bool:
         """Whether nobody on the way can read along: TLS, or never leaving this machine."""
         return self.tls or self.reach is Reach.LOOPBACK
 
@@ -111,9 +131,8 @@ class Endpoint:
 def reach_of(host: str) -> Reach:
     """Return loopback, private or public, judged by a host's text alone (no name is resolved)."""
     host = host.lower().rstrip(".")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = _address_of(host)
+    if address is None:
         if host == "localhost" or host.endswith(".localhost"):
             return Reach.LOOPBACK
         return Reach.PRIVATE if host.endswith(_PRIVATE_SUFFIXES) else Reach.PUBLIC
@@ -150,7 +169,7 @@ def parse_url(url: str) -> tuple[Endpoint, str | None]:
         port = 0
     if port == 0:
         raise InvalidSettings(f"{shown!r}: a port is a number in 1..65535")
-    host = checked_host(parts.hostname or "", shown)
+    host = checked_host(unescaped(parts.hostname or ""), shown)
     query, token = _without_token(parts.query)
     target = quote(parts.path or "/", safe=_SAFE_IN_PATH)
     if query:
@@ -180,13 +199,25 @@ def _without_token(query: str) -> tuple[str, str | None]:
     return "&".join(kept), token
 
 
+def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def unescaped(host: str) -> str:
+    """Return the host of a URL with the zone of an IPv6 address as it is (RFC 6874, 2)."""
+    address, percent, zone = host.partition("%")
+    return f"{address}%{zone.removeprefix('25') or zone}" if percent and ":" in host else host
+
+
 def checked_host(host: str, shown: str) -> str:
     """Return the host as ASCII, or raise `InvalidSettings`."""
     if not host:
         raise InvalidSettings(f"{shown!r} names no host")
     if ":" in host:
         address, percent, zone = host.partition("%")
-        zone = zone.removeprefix("25") or zone  # "%25" is "%" in a URL (RFC 6874, 2)
         try:
             address = str(ipaddress.IPv6Address(address))
         except ValueError:

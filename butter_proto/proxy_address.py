@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from butter_proto.endpoint import Endpoint, Reach, checked_host
+from butter_proto.endpoint import Endpoint, Reach, checked_host, unescaped
 from butter_proto.errors import InvalidSettings
 from butter_proto.secret import Secret, is_text, to_secret
 
@@ -144,7 +144,7 @@ def parse_proxy(url: str) -> ProxyAddress:
         raise InvalidSettings(f"{shown!r}: user name or password is no UTF-8") from None
     return ProxyAddress(
         kind,
-        host.strip("[]"),
+        unescaped(host.strip("[]")),
         int(port) if port else _DEFAULT_PORTS[kind],
         username,
         to_secret(password or None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -302,3 +303,42 @@ def test_a_target_that_no_head_can_hold_is_refused() -> None:
 )
 def test_an_origin_names_scheme_host_and_port(url: str, origin: str) -> None:
     assert parse_url(url)[0].origin == origin
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("[::ffff:10.0.0.1]", "ws://10.0.0.1:80"),
+        ("[::FFFF:a00:1]", "ws://10.0.0.1:80"),
+        ("[::ffff:10.0.0.1%25eth0]", "ws://10.0.0.1:80"),
+        ("[fe80::1%25eth0]", "ws://[fe80::1%eth0]:80"),
+    ],
+)
+def test_an_origin_is_the_same_text_on_every_python(host: str, origin: str) -> None:
+    assert parsed(f"ws://{host}").origin == origin
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["gw\r\nX-Injected: 1\r\nA: b", "gw\n", "a b", "gw/", "u@gw", "gw:80", "[::1]", "", None, 5],
+)
+def test_an_endpoint_that_a_caller_makes_has_a_host(host: Any) -> None:
+    with pytest.raises(InvalidSettings, match=r"host|IPv6"):
+        Endpoint(host, 443, tls=True)
+
+
+def test_the_host_of_an_endpoint_is_ascii() -> None:
+    assert Endpoint("bücher.example", 443, tls=True).host == "xn--bcher-kva.example"
+    assert Endpoint("0:0::1", 443, tls=True).host == "::1"
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, True, "80", None, 80.0])
+def test_an_endpoint_that_a_caller_makes_has_a_port(port: Any) -> None:
+    with pytest.raises(InvalidSettings, match=r"1\.\.65535"):
+        Endpoint("gw", port, tls=True)
+
+
+@pytest.mark.parametrize("target", ["", "x", "@evil/", "/a b", "/\r\nX: y", "/\n", "/é", "/\x7f"])
+def test_an_endpoint_that_a_caller_makes_has_a_target_that_a_line_can_hold(target: str) -> None:
+    with pytest.raises(InvalidSettings, match="request target"):
+        Endpoint("gw", 443, tls=True, target=target)
