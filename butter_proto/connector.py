@@ -31,7 +31,7 @@ from butter_proto.credentials import (
 )
 from butter_proto.device import DeviceToken, TokenKey
 from butter_proto.device_auth import SignedPayload, Signer, device_id, public_key_of
-from butter_proto.endpoint import Endpoint, Reach, parse_url
+from butter_proto.endpoint import Endpoint, Reach, parse_url, without_zone
 from butter_proto.errors import (
     Delivery,
     Ending,
@@ -517,15 +517,15 @@ class Connector:
         )
         self._signed = SignedPayload.V3
         self._current = self._connections[transport_id] = Connection(self._around, attempt, now)
-        endpoint = self._endpoint
+        endpoint, proxy = self._endpoint, self.proxy
         self._commands.append(
             OpenTransport(
                 transport_id,
-                endpoint.host,
+                endpoint.dial_host if proxy is None else without_zone(endpoint.host),
                 endpoint.port,
                 endpoint.tls,
-                endpoint.host.rstrip("."),
-                self.proxy,
+                endpoint.server_name,
+                proxy,
                 self._settings.framing,
                 endpoint.url,
                 pinned=bool(self._settings.pins),

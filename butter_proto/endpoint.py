@@ -86,10 +86,20 @@ class Endpoint:
             raise InvalidSettings("a request target is a path in visible ASCII (RFC 9112, 3.2.1)")
 
     @property
+    def dial_host(self) -> str:
+        """What to resolve and dial: every name under ``.localhost`` is loopback (RFC 6761, 6.3)."""
+        named = _address_of(self.host) is None
+        return "localhost" if named and self.reach is Reach.LOOPBACK else self.host
+
+    @property
+    def server_name(self) -> str:
+        """The name to verify: without the root's dot, and the zone that means nothing elsewhere."""
+        return without_zone(self.host).rstrip(".")
+
+    @property
     def host_header(self) -> str:
-        """The value of the Host header: the default port is left out (RFC 9110, 7.2)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        """The value of the Host header: without zone and default port (RFC 9110, 7.2)."""
+        return self._authority(without_zone(self.host))
 
     @property
     def scheme(self) -> str:
@@ -99,7 +109,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """The URL for hosts that open the WebSocket themselves; it may hold query values."""
-        return f"{self.scheme}://{self.host_header}{self.target}"
+        return f"{self.scheme}://{self._authority(self.host)}{self.target}"
 
     @property
     def origin(self) -> str:
@@ -125,7 +135,11 @@ class Endpoint:
         if question:
             parts = (part.partition("=") for part in query.split("&"))
             query = "&".join(f"{name}=***" if equals else "***" for name, equals, _ in parts)
-        return f"{self.scheme}://{self.host_header}{path}{question}{query}"
+        return f"{self.scheme}://{self._authority(self.host)}{path}{question}{query}"
+
+    def _authority(self, host: str) -> str:
+        host = f"[{host}]" if ":" in host else host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def reach_of(host: str) -> Reach:
@@ -204,6 +218,11 @@ def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def without_zone(host: str) -> str:
+    """Return a host for others: the zone of an address is known on this machine alone."""
+    return host.partition("%")[0]
 
 
 def unescaped(host: str) -> str:

@@ -64,6 +64,7 @@ STATE_AFTER: Final[Mapping[type[events.StateEvent] | None, State]] = {
 class OpenTransport:
     """Dial this, then report ``transport_opened`` or ``transport_failed`` with ``id``.
 
+    ``host`` is what to resolve and dial: ``localhost`` for every name under it (RFC 6761, 6.3).
     Where ``proxy`` is not None, dial that one and let it connect to ``host`` and ``port``
     (proxy.py), then do TLS, if any, with the host. It is None for loopback.
     ``server_name`` is the name to verify and to send as SNI where ``tls`` is True. Where ``pinned``
@@ -71,7 +72,8 @@ class OpenTransport:
     whose user gave no trust of his own then verifies nothing, so that a self-signed gateway is
     reached by its pin, and must pass the certificate to ``transport_opened``. With
     ``framing=MESSAGES`` the host opens a WebSocket to ``url`` instead and reports
-    ``transport_opened`` when that is open, the upgrade done.
+    ``transport_opened`` when that is open, the upgrade done; it must know names under
+    ``.localhost`` for loopback too, as browsers do.
     """
 
     id: int

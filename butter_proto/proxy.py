@@ -16,7 +16,7 @@ from typing import Final
 
 import h11
 
-from butter_proto.endpoint import checked_host
+from butter_proto.endpoint import checked_host, without_zone
 from butter_proto.errors import InvalidSettings
 from butter_proto.faults import fault_of
 from butter_proto.proxy_address import ProxyAddress, ProxyScheme
@@ -57,7 +57,7 @@ class Tunnel:
     def __init__(self, proxy: ProxyAddress, host: str, port: int) -> None:
         if proxy.scheme is not ProxyScheme.HTTP:
             raise InvalidSettings(f"{proxy} is no HTTP proxy")
-        host = checked_host(host, host)
+        host = without_zone(checked_host(host, host))
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = [("Host", authority)]  # with the port, as in the request line (RFC 9110, 9.3.6)
         credentials = proxy.basic_credentials

@@ -94,6 +94,41 @@ def test_the_proxy_of_the_settings_is_told_but_for_loopback(url: str, proxied: b
     assert "hidden" not in repr(command)
 
 
+def dialled(url: str, settings: Settings | None = None) -> OpenTransport:
+    """Return what a connector of this URL has dialled first."""
+    machine = connector(url, settings)
+    machine.start(0.0)
+    command = machine.next_command()
+    assert isinstance(command, OpenTransport)
+    return command
+
+
+@pytest.mark.parametrize("host", ["gw.localhost", "LOCALHOST.", "a.b.localhost.", "localhost"])
+def test_a_name_under_localhost_is_never_left_to_a_resolver(host: str) -> None:
+    """RFC 6761, 6.3: it is trusted as loopback, so it must be loopback."""
+    command = dialled(f"wss://{host}:18789")
+    assert command.host == "localhost"
+    assert command.server_name == host.lower().rstrip(".")
+    assert f"//{host.lower()}:" in command.url
+
+
+@pytest.mark.parametrize("host", ["127.0.0.9", "::1", "gw.example.com.", "localhost.example.com"])
+def test_any_other_host_is_dialled_as_it_is_written(host: str) -> None:
+    assert dialled(f"wss://[{host}]" if ":" in host else f"wss://{host}").host == host
+
+
+def test_the_zone_of_an_address_is_for_dialling_alone() -> None:
+    machine = connector("wss://[fe80::1%25eth0]:18789/")
+    machine.start(0.0)
+    command = machine.next_command()
+    assert isinstance(command, OpenTransport)
+    assert (command.host, command.server_name) == ("fe80::1%eth0", "fe80::1")
+    machine.transport_opened(command.id, 0.0)
+    assert b"\r\nHost: [fe80::1]:18789\r\n" in machine.data_to_send(command.id)
+    proxied = dialled("wss://[fe80::1%25eth0]", Settings(proxy="socks5://proxy.local"))
+    assert proxied.host == "fe80::1"
+
+
 def test_what_a_dial_says_of_a_proxy_is_told_without_its_credentials() -> None:
     machine = connector("ws://gateway.local", Settings(proxy="http://user:hidden@proxy.local:3128"))
     machine.start(0.0)

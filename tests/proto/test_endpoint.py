@@ -114,6 +114,7 @@ def test_only_the_token_leaves_the_query(query: str, target: str, token: str | N
         (Endpoint("gw", 80, True), "gw:80"),
         (Endpoint("::1", 80, False), "[::1]"),
         (Endpoint("::1", 18789, False), "[::1]:18789"),
+        (Endpoint("GW.localhost", 80, False), "GW.localhost"),
     ],
 )
 def test_the_host_header_leaves_the_default_port_out(endpoint: Endpoint, host_header: str) -> None:

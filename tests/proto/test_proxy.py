@@ -68,6 +68,11 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
     assert request.startswith(b"CONNECT [fd00::1]:18789 HTTP/1.1\r\nHost: [fd00::1]:18789\r\n")
 
 
+def test_the_zone_of_an_address_is_not_told_to_the_proxy() -> None:
+    request = Tunnel(PROXY, "fe80::1%eth0", 18789).data_to_send()
+    assert request.startswith(b"CONNECT [fe80::1]:18789 HTTP/1.1\r\nHost: [fe80::1]:18789\r\n")
+
+
 def test_credentials_are_sent_unasked() -> None:
     request = Tunnel(WITH_PASSWORD, "gateway", 443).data_to_send()
     assert b"\r\nProxy-Authorization: Basic dXNlcjpoaWRkZW4=\r\n" in request
