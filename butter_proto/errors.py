@@ -11,9 +11,12 @@ Rules kept here:
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import attrs
+
+MAX_REFUSAL_BODY: Final = 2 * 1024
+"""How much of a refused upgrade's body is kept, in bytes."""
 
 
 class Delivery(Enum):

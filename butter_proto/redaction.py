@@ -4,6 +4,8 @@ Rules kept here:
 
 * Decisions are taken on what the peer said, before this: a secret may be part of a code.
 * What the application gave (settings) and what hello issued are both known secrets.
+* A refusal's body and an error's texts are cut before they are told, and a close reason by the
+  peer, which has 123 bytes for it: each may end inside a secret.
 * A payload is the application's own and is told as it came; only its repr is silent.
 """
 
@@ -14,14 +16,12 @@ from typing import Final
 
 import attrs
 
-from butter_proto.errors import Ending, GatewayError
+from butter_proto.errors import MAX_REFUSAL_BODY, Ending, GatewayError
 from butter_proto.events import Hello
-from butter_proto.secret import Secret, redact
+from butter_proto.secret import LONG_ENOUGH, Secret, redact, without_cut_secret
 
 _REMEMBERED_NAMES: Final = 1000
 _LONGEST_REMEMBERED: Final = 100
-SHORTEST_IN_NAMES: Final = 8
-"""Secrets of fewer characters stay in an event's name: programs wait for names, as they are."""
 
 
 class Redaction:
@@ -48,10 +48,13 @@ class Redaction:
         return redact(text, self._secrets)
 
     def name(self, name: str) -> str:
-        """Take the secrets out of an event's name, quickly for one that came before."""
+        """Take the secrets out of an event's name, quickly for one that came before.
+
+        Short ones stay: programs wait for names, as they are.
+        """
         told = self._names.get(name)
         if told is None:
-            long_enough = [s for s in self._secrets if len(s.reveal()) >= SHORTEST_IN_NAMES]
+            long_enough = [s for s in self._secrets if len(s.reveal()) >= LONG_ENOUGH]
             told = redact(name, long_enough)
             if len(self._names) < _REMEMBERED_NAMES and len(name) <= _LONGEST_REMEMBERED:
                 self._names[name] = told
@@ -61,8 +64,8 @@ class Redaction:
         """Take the secrets out of a gateway's error."""
         return attrs.evolve(
             error,
-            code=self.text(error.code),
-            message=self.text(error.message),
+            code=self._cut(error.code),
+            message=self._cut(error.message),
             details=redact(error.details, self._secrets),
         )
 
@@ -80,10 +83,6 @@ class Redaction:
 
     def ending(self, ending: Ending) -> Ending:
         """Take the secrets out of an ending."""
-        body = ending.http_body
-        texts = {secret.reveal().encode(errors="surrogatepass") for secret in self._secrets}
-        for text in sorted(texts, key=len, reverse=True):  # one may be part of another
-            body = body.replace(text, b"***")
         fault = ending.fault
         if fault is not None:
             fault = attrs.evolve(fault, text=self.text(fault.text))
@@ -92,9 +91,21 @@ class Redaction:
             text=self.text(ending.text),
             error=None if ending.error is None else self.error(ending.error),
             fault=fault,
-            close_reason=self.text(ending.close_reason),
-            http_body=body,
+            close_reason=self._cut(ending.close_reason),
+            http_body=self._body(ending.http_body),
         )
+
+    def _cut(self, text: str) -> str:
+        """Take the secrets out of a text that may have been cut."""
+        texts = [secret.reveal() for secret in self._secrets]
+        return without_cut_secret(self.text(text), texts, "***")
+
+    def _body(self, body: bytes) -> bytes:
+        cut = len(body) >= MAX_REFUSAL_BODY  # then its end is by chance anyway
+        texts = {secret.reveal().encode(errors="surrogatepass") for secret in self._secrets}
+        for text in sorted(texts, key=len, reverse=True):  # one may be part of another
+            body = body.replace(text, b"***")
+        return without_cut_secret(body, texts, b"***", 1 if cut else LONG_ENOUGH)
 
     def _text_or_none(self, text: str | None) -> str | None:
         return None if text is None else self.text(text)

@@ -4,15 +4,18 @@ Rules kept here:
 
 * Only ``reveal()`` gives a secret's text; every text form is ``***``.
 * Redaction takes the longest secret first: one may be part of another.
+* A text that somebody cut may end in the first part of a secret, which no search for it finds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, AnyStr, Final, TypeVar
 
 from butter_proto.errors import InvalidSettings
 
+LONG_ENOUGH: Final = 8
+"""Characters of a secret, or of its first part, that no other text has by chance."""
 _T = TypeVar("_T")
 
 
@@ -70,6 +73,22 @@ def _masked(text: Any, texts: list[str]) -> Any:
         for secret in texts:
             text = text.replace(secret, "***")
     return text
+
+
+def without_cut_secret(
+    text: AnyStr, secrets: Iterable[AnyStr], mask: AnyStr, shortest: int = LONG_ENOUGH
+) -> AnyStr:
+    """Return a text that may have been cut, its end masked where a secret begins there.
+
+    ``shortest`` is how much of a secret must be there, at least 1.
+    """
+    longest = 0
+    for secret in secrets:
+        for size in range(min(len(secret) - 1, len(text)), max(longest, shortest - 1), -1):
+            if text.endswith(secret[:size]):
+                longest = size
+                break
+    return text[: len(text) - longest] + mask if longest else text
 
 
 def is_text(value: object) -> bool:

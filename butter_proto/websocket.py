@@ -44,7 +44,7 @@ from wsproto.utilities import ProtocolError
 
 from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint
-from butter_proto.errors import Ending, EndKind
+from butter_proto.errors import MAX_REFUSAL_BODY, Ending, EndKind
 from butter_proto.headers import Headers
 from butter_proto.link import HostInput, Inbound, LinkItem, Opened, PongReceived, Received
 from butter_proto.outbox import BAD_DATA, LENGTH_16, Outbox
@@ -52,8 +52,6 @@ from butter_proto.settings import HOUR, Limits, Probe
 
 MAX_HEAD: Final = 16 * 1024
 """The largest HTTP response head, informational ones included, in bytes."""
-MAX_REFUSAL_BODY: Final = 2 * 1024
-"""How much of a refused upgrade's body is kept, in bytes."""
 _MAX_REFUSAL_READ: Final = 16 * 1024
 """How much of it is read, chunk headers and trailers included; h11 has no limit under this."""
 _HTTP: Final = b"HTTP/1."

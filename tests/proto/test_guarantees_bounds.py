@@ -21,10 +21,11 @@ from butter_proto import (
     TransportFault,
     events,
 )
+from butter_proto.errors import MAX_REFUSAL_BODY
 from butter_proto.frames import encode_request
 from butter_proto.machine import OpenTransport
 from butter_proto.outbox import MAX_PONGS, Outgoing
-from butter_proto.websocket import MAX_HEAD, MAX_REFUSAL_BODY
+from butter_proto.websocket import MAX_HEAD
 from tests.proto.gateway_side import TOKEN, answered, close, event, frame, said
 from tests.proto.operations import World, new_machine, pull_commands, pull_events
 from tests.proto.strategies import over_both_framings

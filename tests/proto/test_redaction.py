@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
+import pytest
+
 from butter_proto import Ending, EndKind, FaultKind, Secret, TransportFault
-from butter_proto.errors import GatewayError
+from butter_proto.errors import MAX_REFUSAL_BODY, GatewayError
 from butter_proto.handshake import read_hello
 from butter_proto.redaction import Redaction
 from butter_proto.settings import Dialect
@@ -74,3 +77,31 @@ def test_only_so_many_names_are_remembered() -> None:
     assert [redaction.name(f"{A}{number}") for number in range(1500)] == [
         f"***{number}" for number in range(1500)
     ]
+
+
+def test_what_was_cut_inside_a_secret_is_told_without_its_first_part() -> None:
+    part = A[:8]
+    error = GatewayError(f"code {part}", f"wrong: {part}", {"text": f"whole {part}"})
+    ending = Ending(
+        EndKind.CLOSED_BY_PEER,
+        error=error,
+        close_reason=f"bad token {part}",
+        http_body=f"<{part}".encode(),
+    )
+    told = Redaction((Secret(A),)).ending(ending)
+    assert told.error == attrs.evolve(error, code="code ***", message="wrong: ***")
+    assert (told.close_reason, told.http_body) == ("bad token ***", b"<***")
+
+
+def test_a_whole_text_may_end_like_the_first_few_letters_of_a_secret() -> None:
+    ending = Ending(EndKind.CLOSED_BY_PEER, close_reason=f"b {A[:7]}", http_body=b"seven a")
+    assert Redaction((Secret(A),)).ending(ending) == ending
+
+
+@pytest.mark.parametrize("kept", range(1, len(A)))
+def test_a_body_that_was_cut_here_ends_before_the_secret_that_began(kept: int) -> None:
+    body = (b"x" * (MAX_REFUSAL_BODY - kept) + A.encode())[:MAX_REFUSAL_BODY]
+    told = Redaction((Secret(A), Secret("aa-other"))).ending(
+        Ending(EndKind.UPGRADE_REFUSED, http_body=body)
+    )
+    assert told.http_body == b"x" * (MAX_REFUSAL_BODY - kept) + b"***"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_proto.errors import InvalidSettings
-from butter_proto.secret import Secret, is_text, redact, to_secret
+from butter_proto.secret import Secret, is_text, redact, to_secret, without_cut_secret
 
 PLAIN = "QQ-secret-QQ"
 
@@ -150,3 +150,30 @@ def test_what_utf_8_cannot_write_is_refused_unseen(value: Any) -> None:
 )
 def test_text_is_a_str_that_can_be_sent(value: object, answer: bool) -> None:
     assert is_text(value) is answer
+
+
+# --- texts that were cut --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shortest", "expected"),
+    [
+        ("says 12345678", 8, "says ***"),
+        ("says 1234567", 8, "says 1234567"),
+        ("says 1234567", 7, "says ***"),
+        ("12345678", 1, "***"),
+        ("123456789", 8, "123456789"),  # whole: redact takes it out
+        ("1", 1, "***"),
+        ("2", 1, "2"),
+        ("", 1, ""),
+        ("says ab12345678", 8, "says ***"),  # the longest of them
+        ("12345678 ends", 1, "12345678 ends"),
+    ],
+)
+def test_the_end_of_a_cut_text_is_masked_where_a_secret_begins(
+    text: str, shortest: int, expected: str
+) -> None:
+    secrets = ["123456789", "ab123456789", "x"]
+    assert without_cut_secret(text, secrets, "***", shortest) == expected
+    told = without_cut_secret(text.encode(), [s.encode() for s in secrets], b"***", shortest)
+    assert told == expected.encode()

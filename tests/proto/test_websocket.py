@@ -31,12 +31,12 @@ from wsproto.utilities import generate_accept_token
 
 from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint, parse_url
-from butter_proto.errors import Ending, EndKind
+from butter_proto.errors import MAX_REFUSAL_BODY, Ending, EndKind
 from butter_proto.headers import Headers, to_headers
 from butter_proto.link import LinkItem, Opened, PongReceived, Received
 from butter_proto.outbox import MAX_PONGS
 from butter_proto.settings import Limits
-from butter_proto.websocket import MAX_HEAD, MAX_REFUSAL_BODY, WebSocketLink
+from butter_proto.websocket import MAX_HEAD, WebSocketLink
 
 ENDPOINT = Endpoint("gateway.example", 18789, tls=False)
 KEY = base64.b64encode(bytes(16))
