@@ -130,7 +130,7 @@ class Tunnel:
         if answer.status_code in _SUCCESSES:
             self._open = True
             return
-        reason = bytes(answer.reason).decode("latin-1")
+        reason = _text(bytes(answer.reason))
         kind = ProxyRefused if answer.status_code in _REFUSALS else ProxyFailed
         self._fail(f"HTTP {answer.status_code} {reason}".rstrip(), kind)
 
@@ -149,6 +149,14 @@ def socks_fault(proxy: ProxyAddress, words: str, code: int | None) -> ProxyFaile
     """Name what python-socks says of a proxy; ``code`` is the proxy's reply (RFC 1928, 6)."""
     refused = code == _SOCKS_NOT_ALLOWED or any(said in words.lower() for said in _SOCKS_REFUSALS)
     return (ProxyRefused if refused else ProxyFailed)(_told(proxy, words))
+
+
+def _text(reason: bytes) -> str:
+    """Return a reason as who repeats our credentials wrote it: they are sent as UTF-8."""
+    try:
+        return reason.decode()
+    except UnicodeDecodeError:
+        return reason.decode("latin-1")
 
 
 def _told(proxy: ProxyAddress, what: str) -> str:

@@ -25,7 +25,7 @@ import attrs
 
 from butter_proto.endpoint import Endpoint, Reach, checked_host, unescaped
 from butter_proto.errors import InvalidSettings
-from butter_proto.secret import Secret, is_text, to_secret
+from butter_proto.secret import LONG_ENOUGH, Secret, is_text, to_secret
 
 
 class ProxyScheme(Enum):
@@ -101,8 +101,13 @@ class ProxyAddress:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What must not appear in anything told."""
-        found = (self.password, self.basic_credentials)
+        """What must not appear in anything told; a short user name is a word as others are."""
+        name = self.username or ""
+        found = (
+            Secret(name) if len(name) >= LONG_ENOUGH else None,
+            self.password,
+            self.basic_credentials,
+        )
         return tuple(secret for secret in found if secret is not None)
 
     @property
@@ -128,14 +133,17 @@ def parse_proxy(url: str) -> ProxyAddress:
             f"this scheme of a proxy is not known{named}; allowed: {', '.join(_SCHEMES)}"
         )
     kind = _SCHEMES[scheme]
-    shown = f"{scheme}://{_PATH.split(place, maxsplit=1)[0]}"
     match = _PLACE.fullmatch(place)
+    # what has another shape, or is escaped, may be a password: host:port:user:password is in use
+    shown = f"{scheme}://{place}" if match and "%" not in place else f"{scheme}://..."
     if match is None or _PATH.search(user_info):
         raise InvalidSettings(
             f"{shown!r} is no proxy; one is scheme://user:password@host:port, user and password "
             "percent-encoded"
         )
     host, port = match.groups()
+    if "%" in host and ":" not in host:
+        raise InvalidSettings(f"{shown!r}: only user name and password are percent-encoded")
     user, _, password = user_info.partition(":")
     try:
         username = unquote(user, errors="strict") if at else None

@@ -139,6 +139,18 @@ def test_a_reason_that_echoes_the_credentials_is_told_without_them() -> None:
     assert_failed(both_ways(answer, WITH_PASSWORD), "HTTP 407 Basic *** ***", ProxyRefused)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_reason_is_told_without_credentials_that_are_not_ascii(encoding: str) -> None:
+    proxy = parse_proxy("http://long-user:p%C3%A4ssword@proxy:3128")
+    answer = "HTTP/1.1 407 not long-user, pässword\r\n\r\n".encode(encoding)
+    assert_failed(both_ways(answer, proxy), "HTTP 407 not ***, ***", ProxyRefused)
+
+
+def test_what_socks_says_is_told_without_the_user_name_too() -> None:
+    told = socks_fault(parse_proxy("socks5://long-user:pw@proxy"), "no long-user", None)
+    assert str(told) == "socks5://proxy:1080: no ***"
+
+
 def test_a_secret_that_the_limit_would_cut_is_taken_out_first() -> None:
     answer = b"HTTP/1.1 407 " + b"x" * 89 + b"hidden\r\n\r\n"
     told = "HTTP 407 " + "x" * 89 + "**"

@@ -95,6 +95,13 @@ def test_another_scheme_is_an_error_that_lists_the_allowed_ones(scheme: str) -> 
         "http://user:hidden\udcff@proxy",
         "http://us\udcffer@proxy",
         "http://pro\udcffxy",
+        "http://proxy.example.com:3128:alice:hidden",
+        "proxy.example.com:3128:alice:hidden",
+        "http://alice:hidden",
+        "alice:hidden:proxy:3128",
+        "socks5://alice:hidden;proxy:1080",
+        "http://alice:hidden%40proxy:3128",
+        "http://alice%3Ahidden%40proxy:3128",
         "socks5://user@proxy",
         "socks5://:hidden@proxy",
         "socks5://user:hidden%C3%A9@proxy",
@@ -150,6 +157,8 @@ def test_no_text_form_of_an_address_shows_credentials() -> None:
 def test_what_goes_over_the_wire_is_secret_too() -> None:
     assert parse_proxy("http://proxy").secrets == ()
     assert parse_proxy("http://key@proxy").secrets == (Secret("a2V5Og=="),)
+    assert Secret("api-key-1") in parse_proxy("http://api-key-1@proxy").secrets
+    assert Secret("api-key-1") in parse_proxy("socks5://api-key-1:pw@proxy").secrets
     both = parse_proxy("http://user:pw@proxy")
     assert both.basic_credentials == Secret("dXNlcjpwdw==")
     assert both.secrets == (Secret("pw"), Secret("dXNlcjpwdw=="))
