@@ -34,11 +34,11 @@ async def open_peer(command: OpenTransport, dial: Dial, context: ssl.SSLContext 
     stream = await dial(command)
     if not command.tls:
         return stream, None
-    context = context or trust_for(command)
-    secure = trio.SSLStream(
-        stream, context, server_hostname=command.server_name, https_compatible=True
-    )
     try:
+        context = context or trust_for(command)
+        secure = trio.SSLStream(
+            stream, context, server_hostname=command.server_name, https_compatible=True
+        )
         await secure.do_handshake()
     except trio.BrokenResourceError as error:
         await trio.aclose_forcefully(stream)

@@ -325,6 +325,19 @@ async def test_a_gateway_behind_tls_is_reached_with_its_ca() -> None:
 
 
 @virtual_time
+async def test_a_context_that_cannot_be_used_leaves_no_socket_open() -> None:
+    near, far = trio.testing.memory_stream_pair()
+
+    async def dial(_: OpenTransport) -> trio.abc.Stream:
+        return near
+
+    command = attrs.evolve(COMMAND, tls=True, server_name="gateway")
+    with pytest.raises(ssl.SSLError):
+        await open_peer(command, dial, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    assert await far.receive_some() == b""
+
+
+@virtual_time
 async def test_the_peers_certificate_is_told_to_the_machine() -> None:
     async with trio.open_nursery() as nursery:
         behind = tls(nursery, StandInGateway())
