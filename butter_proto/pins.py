@@ -23,6 +23,8 @@ import attrs
 from butter_proto.errors import InvalidSettings
 
 _DIGEST_BYTES: Final = 32
+_OF_NOTHING: Final = hashlib.sha256(b"").digest()
+"""What ``openssl ... | openssl dgst -sha256`` prints where its first part failed."""
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31}")
 _BASE64: Final = re.compile(r"(?:sha256//?)?([A-Za-z0-9+/]{43}=)")
 
@@ -41,6 +43,10 @@ _MOST_LENGTH_BYTES: Final = 4
 def _is_digest(_: object, __: attrs.Attribute[bytes], value: object) -> None:
     if not isinstance(value, bytes) or len(value) != _DIGEST_BYTES:
         raise InvalidSettings(f"a pin's digest has {_DIGEST_BYTES} bytes")
+    if value == _OF_NOTHING:
+        raise InvalidSettings(
+            "this pin is the SHA-256 of nothing: what should have read the certificate failed"
+        )
 
 
 @attrs.frozen(repr=False)

@@ -225,7 +225,17 @@ def test_a_key_that_reaches_over_its_certificates_end_is_none() -> None:
     assert public_key_info(sequence([inside, bytes(32), *others])) is None
 
 
-@given(st.binary(max_size=300) | st.binary(max_size=60).map(lambda body: sequence([body])))
+def test_the_digest_of_nothing_is_no_pin() -> None:
+    """A pipeline whose first part failed prints it, and pins would then be compared in vain."""
+    with pytest.raises(InvalidSettings, match="SHA-256 of nothing"):
+        to_pins("sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
+    with pytest.raises(InvalidSettings, match="SHA-256 of nothing"):
+        Pin(certificate_digest(b""))
+
+
+@given(
+    st.binary(min_size=1, max_size=300) | st.binary(max_size=60).map(lambda body: sequence([body]))
+)
 def test_any_bytes_match_only_their_own_digest(data: bytes) -> None:
     assert Pin(certificate_digest(data)).matches(data)
     assert not Pin(DIGEST).matches(data)
