@@ -78,7 +78,7 @@ def open_device(folder: Path | str | None = None, *, create: bool = True) -> Dev
     """
     place = _place(folder)
     key = kept_or_new_key(place) if create else _kept(place)
-    return Device(key, FileTokenStore(place.path))
+    return Device(key, FileTokenStore(place.path, key.public_key))
 
 
 def has_device(folder: Path | str | None = None) -> bool:
@@ -95,7 +95,7 @@ def new_device(folder: Path | str | None = None) -> Device:
     with place.locked() as files:
         key = new_key(files)  # first: if it fails the device before is whole, tokens and all
         files.remove(TOKENS_FILE)
-    return Device(key, FileTokenStore(place.path))
+    return Device(key, FileTokenStore(place.path, key.public_key))
 
 
 def forget_device(folder: Path | str | None = None) -> tuple[Path, ...]:
@@ -119,8 +119,7 @@ def describe_device(folder: Path | str | None = None) -> DeviceDescription:
 
 
 def _place(folder: Path | str | None) -> PrivateFolder:
-    """Return the folder, absolute: a later change of the working folder changes nothing."""
-    return PrivateFolder(default_folder() if folder is None else Path(folder).absolute())
+    return PrivateFolder(default_folder() if folder is None else Path(folder))
 
 
 def _kept(place: PrivateFolder) -> Ed25519Key:

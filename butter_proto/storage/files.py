@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from butter_proto.errors import StoreError
 
@@ -38,6 +38,9 @@ _FILE_MODE: Final = 0o600
 _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 _SUFFIX: Final = ".new"
+_SYNCS_NO_FOLDERS: Final = (errno.EINVAL, errno.ENOTSUP)
+"""What some file systems say to it."""
+_NO_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 _READ_FLAGS: Final = (
     os.O_RDONLY
     | getattr(os, "O_CLOEXEC", 0)
@@ -48,10 +51,16 @@ _READ_FLAGS: Final = (
 
 
 class PrivateFolder:
-    """A folder of private files. It is made at the first write, with mode 0700."""
+    """A folder of private files. It is made at the first write, with mode 0700.
+
+    A later change of the working folder changes nothing. Raises `StoreError` for what is no path.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        if "\0" in str(path):
+            raise StoreError(f"{str(path)!r} is no folder's name")
+        with _named(path):
+            self.path = path.absolute()
 
     def exists(self) -> bool:
         """Tell whether the folder is there. Raises `StoreError` where that cannot be seen."""
@@ -107,13 +116,7 @@ class PrivateFolder:
             _check_folder(self.path)
         lock = FileLock(lock_path, mode=_FILE_MODE)
         with _named(lock_path):
-            try:
-                lock.acquire(timeout=LOCK_TIMEOUT)
-            except Timeout:
-                raise StoreError(
-                    f"{lock_path} has been held by another process for {LOCK_TIMEOUT:g} s; look "
-                    "for a stopped butter command or another program that uses this device"
-                ) from None
+            _acquire(lock, lock_path)
         try:
             yield LockedFolder(self.path)
         finally:
@@ -173,6 +176,28 @@ class LockedFolder:
                 entry.unlink(missing_ok=True)
 
 
+def _acquire(lock: BaseFileLock, path: Path) -> None:
+    fault: Exception | None = None
+    try:
+        lock.acquire(timeout=LOCK_TIMEOUT)
+    except (NotImplementedError, OSError) as error:
+        fault = error
+    if isinstance(lock, SoftFileLock):  # filelock's way out: a file, that a killed process leaves
+        lock.release()
+        fault = NotImplementedError()
+    if isinstance(fault, NotImplementedError) or getattr(fault, "errno", None) in _NO_LOCKS:
+        raise StoreError(
+            f"{path} cannot be locked on this file system (flock); use a folder on another one"
+        ) from fault
+    if isinstance(fault, Timeout):
+        raise StoreError(
+            f"{path} has been held by another process for {LOCK_TIMEOUT:g} s; look for a stopped "
+            "butter command or another program that uses this device"
+        )
+    if fault is not None:
+        raise fault
+
+
 def _make_folder(path: Path) -> None:
     """Make a folder and those above it that are missing, each for this user alone."""
     if path.is_dir() or path == path.parent:
@@ -181,7 +206,8 @@ def _make_folder(path: Path) -> None:
     with suppress(FileExistsError):  # another process was faster; it is looked at as any other
         path.mkdir(_FOLDER_MODE)
         path.chmod(_FOLDER_MODE)  # whatever the umask took away
-        _sync_folder(path.parent)
+        with suppress(PermissionError):  # a folder that lets us make one, and not look into it
+            _sync_folder(path.parent)
 
 
 def _check_folder(path: Path) -> None:
@@ -194,9 +220,10 @@ def _check_folder(path: Path) -> None:
     if found.st_uid not in (os.geteuid(), 0):  # root may do anything anyway
         raise StoreError(f"{path} belongs to {_owner(found)}")
     if found.st_mode & _OTHERS_WRITE:
+        own = found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX
         raise StoreError(
             f"others may write to {path} (mode {stat.S_IMODE(found.st_mode):04o}): "
-            f"chmod 700 {shlex.quote(str(path))}"
+            + (f"chmod 700 {shlex.quote(str(path))}" if own else "use a folder of its own")
         )
 
 
@@ -229,7 +256,7 @@ def _sync_folder(path: Path) -> None:
     try:
         os.fsync(folder)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that syncs no folders
+        if error.errno not in _SYNCS_NO_FOLDERS:
             raise
     finally:
         os.close(folder)

@@ -25,6 +25,7 @@ from butter_proto.device import LONGEST_TOKEN, DeviceToken, TokenKey, kept_of
 from butter_proto.errors import StoreError
 from butter_proto.secret import Secret, is_text
 from butter_proto.storage.files import PrivateFolder
+from butter_proto.storage.key import kept_key
 
 TOKENS_FILE: Final = "tokens.json"
 LONGEST_ENTRY: Final = 16 * 1024
@@ -46,10 +47,14 @@ class KeptToken:
 
 
 class FileTokenStore:
-    """A `TokenStore` in a private folder. Several threads and processes may use it at once."""
+    """A `TokenStore` in a private folder. Several threads and processes may use it at once.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = PrivateFolder(folder.absolute())
+    With a ``public_key`` it saves only while that device is the one that is kept there.
+    """
+
+    def __init__(self, folder: Path, public_key: bytes | None = None) -> None:
+        self._folder = PrivateFolder(folder)
+        self._public_key = public_key
         self._path = self._folder.path / TOKENS_FILE
 
     def load(self, key: TokenKey) -> DeviceToken | None:
@@ -62,11 +67,13 @@ class FileTokenStore:
     def save(self, key: TokenKey, token: DeviceToken) -> None:
         """Keep what `kept_of` says; it is durable when this returns.
 
-        Raises `StoreError`; then what was kept before still is.
+        Raises `StoreError`; then what was kept before still is. So it does where another process
+        forgot the device, or made a new one: nobody could ever use the token.
         """
         _entry_of(key, token)
 
         def with_token(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            self._check_device()
             for place, before in enumerate(entries):
                 if _key_of(before) == key:
                     entry = _entry_of(key, kept_of(_token_of(before), token))
@@ -95,6 +102,16 @@ class FileTokenStore:
             KeptToken(_key_of(entry), tuple(entry["scopes"]), entry["saved_at_ms"])
             for entry in self._document()["tokens"]
         )
+
+    def _check_device(self) -> None:
+        if self._public_key is None:
+            return
+        kept = kept_key(self._folder)
+        if kept is None or kept.public_key != self._public_key:
+            raise StoreError(
+                f"the device was forgotten: {self._folder.path} keeps "
+                f"{'none' if kept is None else 'another one'} now; open it anew"
+            )
 
     def _change(self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
         with self._folder.locked() as files:

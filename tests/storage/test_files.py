@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -83,7 +84,7 @@ def test_a_file_that_nobody_may_write_is_read(folder: PrivateFolder) -> None:
 
 
 @needs_modes
-@pytest.mark.parametrize("mode", [0o770, 0o720, 0o707, 0o1777])
+@pytest.mark.parametrize("mode", [0o770, 0o720, 0o707])
 def test_a_folder_that_others_may_write_to_is_refused(folder: PrivateFolder, mode: int) -> None:
     folder.path.chmod(mode)
     for use in (read, write):
@@ -91,6 +92,20 @@ def test_a_folder_that_others_may_write_to_is_refused(folder: PrivateFolder, mod
             use(folder)
     folder.path.chmod(0o755)  # to look into it does no harm
     assert read(folder) == OLD
+
+
+@needs_modes
+@pytest.mark.parametrize("whose", ["shared", "root's"])
+def test_nobody_is_told_to_close_a_folder_that_others_need(
+    folder: PrivateFolder, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """Such as /tmp."""
+    folder.path.chmod(0o1777 if whose == "shared" else 0o777)
+    if whose == "root's":
+        os.chown(folder.path, 0, 0) if os.geteuid() == 0 else pytest.skip("needs root")
+        monkeypatch.setattr(os, "geteuid", lambda: 1)
+    with pytest.raises(StoreError, match=r"use a folder of its own$"):
+        read(folder)
 
 
 @needs_modes
@@ -215,6 +230,41 @@ class Full:
         return self._real(*arguments)
 
 
+@pytest.mark.parametrize("path", ["a\0b", "\0"])
+def test_what_is_no_path_is_refused(path: str) -> None:
+    with pytest.raises(StoreError, match="is no folder's name"):
+        PrivateFolder(Path(path))
+
+
+@needs_modes
+def test_a_relative_folder_needs_a_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(StoreError, match="cannot use kept: No such file"):
+        PrivateFolder(Path("kept"))
+
+
+@needs_modes
+def test_a_folder_is_made_below_one_that_cannot_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refusing(path: Any, *arguments: Any, **options: Any) -> int:
+        if path == tmp_path:  # as mode 0300 does to anybody but root
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    folder = PrivateFolder(tmp_path / "kept")
+    write(folder)
+    assert read(folder) == NEW
+
+
 @needs_modes
 @pytest.mark.parametrize("name", ["fchmod", "fsync", "replace"])
 @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
@@ -243,10 +293,11 @@ def test_a_folder_that_cannot_be_synced_is_told_and_the_file_is_whole(
 
 
 @needs_modes
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
 def test_a_file_system_that_syncs_no_folders_is_good_enough(
-    folder: PrivateFolder, monkeypatch: pytest.MonkeyPatch
+    folder: PrivateFolder, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(os, "fsync", Full("fsync", 2, OSError(errno.EINVAL, "Invalid argument")))
+    monkeypatch.setattr(os, "fsync", Full("fsync", 2, OSError(number, "not for folders")))
     write(folder)
     assert read(folder) == NEW
 
@@ -393,5 +444,21 @@ def test_a_lock_that_cannot_be_made_is_told(folder: PrivateFolder) -> None:
     (folder.path / LOCK_FILE).unlink()
     (folder.path / LOCK_FILE).mkdir()
     with pytest.raises(StoreError, match=r"cannot use .*device\.lock"):
+        write(folder)
+    assert read(folder) == OLD
+
+
+@needs_modes
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_told_and_nothing_is_written(
+    folder: PrivateFolder, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(files, "LOCK_TIMEOUT", 0.1)
+    with pytest.raises(StoreError, match=r"device\.lock.* cannot be locked on this file system"):
         write(folder)
     assert read(folder) == OLD

@@ -213,3 +213,19 @@ def test_without_the_extra_every_import_says_how_to_get_it() -> None:
     with process(IMPORT, "filelock") as running:
         told = "keeping a device in files needs filelock: pip install 'openbutter[device]'"
         assert [line_of(running), line_of(running)] == [told] * 2
+
+
+def test_a_program_that_still_runs_keeps_no_token_for_a_device_that_is_gone(folder: Path) -> None:
+    running = open_device(folder)
+    running.tokens.save(KEY, FIRST)
+    forget_device(folder)
+    with pytest.raises(StoreError, match="keeps none now; open it anew"):
+        running.tokens.save(KEY, SECOND)
+    assert files_in(folder) == ["device.lock"]
+    made = new_device(folder)
+    with pytest.raises(StoreError, match="keeps another one now"):
+        running.tokens.save(KEY, SECOND)
+    assert describe_device(folder).tokens == ()
+    made.tokens.save(KEY, FIRST)
+    running.tokens.forget(KEY, Secret("other"))
+    assert open_device(folder).tokens.load(KEY) == FIRST
