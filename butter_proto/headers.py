@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from butter_proto.errors import InvalidSettings
-from butter_proto.secret import Secret
+from butter_proto.secret import LONG_ENOUGH, Secret
 
 Headers = tuple[tuple[str, Secret], ...]
 
-MAX_HEADERS: Final = 8 * 1024
-"""Bytes of all added headers together; a Node server takes 16 KiB of head, the URL included."""
+MAX_HEADERS: Final = 7 * 1024
+"""Bytes of all added headers together; a Node server takes 16 KiB of head, 8 KiB of target and the
+upgrade's own headers included."""
 OWN_HEADERS: Final = ("Host", "Connection", "Upgrade", "Content-Length", "Transfer-Encoding")
 """The names that belong to the upgrade, with all that begin with ``Sec-WebSocket-``."""
 _OWN_NAMES: Final = frozenset(map(str.lower, OWN_HEADERS))
@@ -29,6 +30,8 @@ _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(r"[!-~]+(?:[ \t][!-~]+)*")
 _SHAPE: Final = "headers are a mapping, or pairs, of names and values"
 _AROUND: Final = len(": \r\n")
+_COOKIE: Final = "cookie"
+_SPACE: Final = re.compile(r"[ \t]")
 _CREDENTIALS: Final = ("authorization", "proxy-authorization")
 
 
@@ -44,12 +47,19 @@ def to_headers(
 
 
 def secrets_of_headers(headers: Headers) -> Iterator[Secret]:
-    """Yield the values, and the part of one that is secret behind a scheme (RFC 9110, 11.4)."""
+    """Yield the values, and what is secret of itself in them.
+
+    Of credentials that is the part behind the scheme (RFC 9110, 11.4), of a Cookie header each
+    cookie's value (RFC 6265, 4.2.1); a short one is a word as others are.
+    """
     for name, secret in headers:
         yield secret
-        _, space, credentials = secret.reveal().partition(" ")
-        if space and name.lower() in _CREDENTIALS:
-            yield Secret(credentials)
+        text, kind = secret.reveal(), name.lower()
+        if kind in _CREDENTIALS:
+            yield from map(Secret, _SPACE.split(text, maxsplit=1)[1:])
+        elif kind == _COOKIE:
+            values = (cookie.partition("=")[2] for cookie in text.split("; "))
+            yield from (Secret(value) for value in values if len(value) >= LONG_ENOUGH)
 
 
 def _pairs_of(value: object) -> Iterable[object]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from butter_proto import Connector, Settings
 from butter_proto.errors import InvalidSettings
 from butter_proto.headers import MAX_HEADERS, OWN_HEADERS, secrets_of_headers, to_headers
 from butter_proto.secret import Secret
@@ -84,8 +86,29 @@ def test_behind_a_scheme_the_credentials_are_a_secret_of_their_own() -> None:
         PLAIN,
         "two words",
     ]
+    tab = to_headers({"Proxy-Authorization": f"Bearer\t{PLAIN}"})
+    assert Secret(PLAIN) in secrets_of_headers(tab)
     alone = to_headers({"authorization": PLAIN})
     assert list(secrets_of_headers(alone)) == [Secret(PLAIN)]
+
+
+def test_each_cookie_is_a_secret_of_its_own_unless_it_is_short() -> None:
+    headers = to_headers({"Cookie": f"session={PLAIN}; theme=dark; id=1234567=; bare"})
+    assert list(secrets_of_headers(headers))[1:] == [Secret(PLAIN), Secret("1234567=")]
+
+
+def test_the_largest_head_fits_into_what_a_node_server_takes() -> None:
+    target = "/" + "x" * 8191
+    room = MAX_HEADERS - len("A: \r\n")
+    machine = Connector(
+        f"wss://{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 61}:18789{target}",
+        Settings(headers={"A": "b" * room}),
+        random=lambda: 1.0,
+        entropy=Random(1).randbytes,
+    )
+    machine.start(0.0)
+    machine.transport_opened(1, 0.0)
+    assert 15_000 < len(machine.data_to_send(1)) < 16 * 1024
 
 
 @given(name=st.text(max_size=20), value=st.text(max_size=20))
