@@ -88,7 +88,7 @@ class Endpoint:
     @property
     def dial_host(self) -> str:
         """What to resolve and dial: every name under ``.localhost`` is loopback (RFC 6761, 6.3)."""
-        named = _address_of(self.host) is None
+        named = address_of(self.host) is None
         return "localhost" if named and self.reach is Reach.LOOPBACK else self.host
 
     @property
@@ -116,7 +116,7 @@ class Endpoint:
         """Scheme, host and port, always all three: what a device token belongs to."""
         host = self.host.lower().rstrip(".")
         # an IPv4-mapped address: Python 3.13 writes it otherwise than 3.11 does
-        mapped = getattr(_address_of(host), "ipv4_mapped", None)
+        mapped = getattr(address_of(host), "ipv4_mapped", None)
         host = str(mapped or host)
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
@@ -145,7 +145,7 @@ class Endpoint:
 def reach_of(host: str) -> Reach:
     """Return loopback, private or public, judged by a host's text alone (no name is resolved)."""
     host = host.lower().rstrip(".")
-    address = _address_of(host)
+    address = address_of(host)
     if address is None:
         if host == "localhost" or host.endswith(".localhost"):
             return Reach.LOOPBACK
@@ -213,7 +213,8 @@ def _without_token(query: str) -> tuple[str, str | None]:
     return "&".join(kept), token
 
 
-def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return what a host is as an address; None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:

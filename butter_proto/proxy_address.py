@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from butter_proto.endpoint import Endpoint, Reach, checked_host, unescaped
+from butter_proto.endpoint import Endpoint, Reach, address_of, checked_host, unescaped
 from butter_proto.errors import InvalidSettings
 from butter_proto.secret import LONG_ENOUGH, Secret, is_text, to_secret
 
@@ -191,19 +191,33 @@ def proxy_from_environment(endpoint: Endpoint, environ: Mapping[str, str]) -> Pr
 def _matches(entry: str, endpoint: Endpoint) -> bool:
     """Tell whether an entry of NO_PROXY stands for a gateway."""
     host = endpoint.host.lower().rstrip(".")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    if entry == "*" or (address is not None and _holds(entry, address)):
+    addresses = _addresses_of(host)
+    if any(_holds(entry, address) for address in addresses):
         return True
     match = _EXEMPT_PLACE.fullmatch(entry)
     if match is None or match["port"] not in (None, str(endpoint.port)):
         return False
-    if address is not None:
-        return _holds(match["host"], address)
-    name = match["host"].removeprefix("*").strip(".")
+    if match["host"] == "*":
+        return True
+    if addresses:
+        return any(_holds(match["host"], address) for address in addresses)
+    name = _ascii(match["host"].removeprefix("*").strip("."))
     return bool(name) and f".{host}".endswith(f".{name}")
+
+
+def _addresses_of(host: str) -> tuple[_Address, ...]:
+    """Return what a host is as an address: an IPv4-mapped one is both."""
+    address = address_of(host)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return tuple(found for found in (address, mapped) if found is not None)
+
+
+def _ascii(name: str) -> str:
+    """Return a domain as an `Endpoint` has it."""
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:  # no domain at all, then
+        return ""
 
 
 def _holds(network: str, address: _Address) -> bool:
