@@ -78,11 +78,6 @@ def open_peer(
         raise
 
 
-def _connect(host: str, port: int, limit: float) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return _Race(_families_in_turn(found)).run(limit)
-
-
 def trust_for(command: OpenTransport) -> ssl.SSLContext:
     """Return the platform's trust, or none at all where the machine compares a pin."""
     context = ssl.create_default_context()
@@ -90,6 +85,11 @@ def trust_for(command: OpenTransport) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _connect(host: str, port: int, limit: float) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return _Race(_families_in_turn(found)).run(limit)
 
 
 def _families_in_turn(found: list[Any]) -> Iterable[_Address]:

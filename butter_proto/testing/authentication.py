@@ -105,7 +105,7 @@ class _Showing:
         right = shown is not None and shown == self.config.bootstrap_token and shown not in spent
         if shown is None or not right or not self._open(_BOOTSTRAP):
             return None
-        spent.add(shown)
+        self.devices.spent = spent | {shown}
         return Method.BOOTSTRAP_TOKEN
 
     def _refuse(self) -> Refusal:

@@ -7,7 +7,8 @@ Rules kept here:
 * A request keeps its id until it is resolved, however often the device asks (wire.md 4). Approving
   one and pairing silently are the same act: what was granted leaves the list of what is pending.
 * Nothing is random: tokens and request ids are hashes of the gateway's seed and a counter.
-* ``paired`` and ``pending`` are replaced, never changed, so that any thread may read them.
+* ``paired``, ``pending`` and ``spent`` are replaced, never changed, so that any thread may read
+  them.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Devices:
         """By device id."""
         self.pending: Mapping[str, PairingRequest] = {}
         """By request id."""
-        self.spent: set[str] = set()
+        self.spent: frozenset[str] = frozenset()
         """The bootstrap tokens that were used."""
         self._seed = seed
         self._issued = 0
