@@ -111,7 +111,9 @@ def _look_at_url(
     command = machine.next_command()
     assert isinstance(command, OpenTransport)
     endpoint = machine.endpoint
-    notes = () if endpoint.is_private else ("what is said can be read on the way: prefer wss://",)
+    notes = (
+        () if endpoint.is_confidential else ("what is said can be read on the way: prefer wss://",)
+    )
     way = "TLS" if endpoint.tls else "clear text"
     seen = f"{endpoint}: {_PLACES[endpoint.reach]}, {way}"
     findings.well(Step.URL, seen, notes=notes, url=str(endpoint))

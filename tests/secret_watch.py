@@ -27,12 +27,11 @@ from hypothesis import is_hypothesis_test
 from butter_proto.connector import Connector
 from butter_proto.errors import ButterError
 from butter_proto.event_queue import EventQueue
-from butter_proto.redaction import SHORTEST_IN_NAMES
-from butter_proto.secret import Secret
+from butter_proto.secret import LONG_ENOUGH, Secret
 from butter_proto.testing import StandInGateway
 from butter_proto.testing.devices import IssuedToken
 
-SHORTEST: Final = SHORTEST_IN_NAMES
+SHORTEST: Final = LONG_ENOUGH
 _KEPT: Final = 200
 """Texts that are looked at again when the test is over: a secret may be made after it was shown."""
 _LONGEST: Final = 2000
