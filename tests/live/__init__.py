@@ -7,6 +7,9 @@
 | to connect over both adapters, and to watch | scenario |
 | a remote client: an address of its own, over ws or wss | remote_relay |
 | a slow line | narrow_relay |
+| somebody in between who replays a challenge | replaying_relay |
+| a device in files, in this process and in others | kept_device |
+| a proxy | tests/local_proxies.py |
 | approve, reject, rotate, revoke, remove; a setup code | openclaw_cli.OpenClaw |
 | a device's key; the frames as they are on the wire | raw_socket |
 | certificates, their pins, and contexts that trust them | certificates |

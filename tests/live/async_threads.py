@@ -19,10 +19,12 @@ from typing import Any, Generic, Self, TypeVar
 import trio
 
 import butter_threads
+from butter_proto.device_auth import SignedPayload
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import ConnectionEnded, Ending
 from butter_proto.events import EventsMissed, GatewayEvent, Hello, Notice, StateEvent
 from butter_proto.machine import State, Stats
+from butter_proto.secret import Secret
 from butter_proto.settings import DEFAULT, Default
 from butter_threads.streams import Stream
 
@@ -144,8 +146,11 @@ class AsyncGateway:
     def probe(self) -> None:
         self._gateway.probe()
 
-    def reconnect_now(self) -> None:
-        self._gateway.reconnect_now()
+    def use_credentials(self, **credentials: str | Secret) -> None:
+        self._gateway.use_credentials(**credentials)
+
+    def reconnect_now(self, *, signed: SignedPayload = SignedPayload.V3) -> None:
+        self._gateway.reconnect_now(signed=signed)
 
 
 @asynccontextmanager

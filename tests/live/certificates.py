@@ -11,6 +11,8 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.local_proxies import HOST
+
 
 @attrs.frozen
 class Certificate:
@@ -50,9 +52,9 @@ class Certificate:
 
 
 def make_certificate(folder: Path) -> Certificate:
-    """Make a new authority and its certificate for 127.0.0.1 and localhost, in `folder`."""
+    """Make a new authority and its certificate for the names of this machine, in `folder`."""
     authority = trustme.CA()
-    leaf = authority.issue_cert("127.0.0.1", "localhost")
+    leaf = authority.issue_cert("127.0.0.1", "localhost", HOST)
     made = Certificate(folder / "server.pem", folder / "server.key", folder / "authority.pem")
     made.key.touch(mode=0o600)
     leaf.private_key_pem.write_to_path(made.key)

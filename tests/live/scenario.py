@@ -12,13 +12,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
 from itertools import pairwise
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 import trio
 
 import butter_threads
 import butter_trio
-from butter_proto.events import Connecting, Retrying, StateEvent
+from butter_proto.errors import EndKind
+from butter_proto.events import Connecting, GaveUp, Notice, Retrying, StateEvent
 from butter_proto.machine import OpenTransport
 from butter_proto.settings import Settings
 
@@ -28,6 +29,7 @@ from .real_gateway import RealGateway
 
 _P = ParamSpec("_P")
 _S = TypeVar("_S", bound=StateEvent)
+_N = TypeVar("_N", bound=Notice)
 
 Client = butter_trio.Gateway | AsyncGateway
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
@@ -104,6 +106,18 @@ def connected(
     return connect(url or gateway.url, settings=settings, **options)
 
 
+@asynccontextmanager
+async def begun(
+    gateway: RealGateway, settings: Settings | None = None, **options: Any
+) -> AsyncIterator[tuple[Client, Timeline]]:
+    """Connect as `connected` does, without waiting, and watch the state events from the first on."""
+    async with (
+        connected(gateway, settings, wait=False, **options) as client,
+        client.states() as states,
+    ):
+        yield client, Timeline(states)
+
+
 def narrow_dial() -> Callable[[OpenTransport], Any]:
     """Return a dial of this adapter after which little waits in the kernel to be sent."""
 
@@ -149,6 +163,43 @@ class Timeline:
                 assert event.delay >= (event.ending.retry_after or 0.0)
                 assert isinstance(following, Connecting)
                 assert next_at - told_at >= event.delay - _LATE
+
+
+def detail_code(told: GaveUp | Retrying) -> str | None:
+    """Return the ``details.code`` with which a connect was refused."""
+    assert told.ending.kind is EndKind.CONNECT_REFUSED, told
+    assert told.ending.error is not None
+    return told.ending.error.detail_code
+
+
+class Noticed(Generic[_N]):
+    """The notices of one kind, as they are told."""
+
+    def __init__(self) -> None:
+        self.told: list[_N] = []
+        self._news = trio.lowlevel.ParkingLot()
+
+    async def until(self, count: int) -> _N:
+        """Wait until so many are told; return the last of them."""
+        while len(self.told) < count:
+            await self._news.park()
+        return self.told[count - 1]
+
+    async def follow(self, notices: AsyncIterator[Notice], kind: type[_N]) -> None:
+        async for notice in notices:
+            if isinstance(notice, kind):
+                self.told.append(notice)
+                self._news.unpark_all()
+
+
+@asynccontextmanager
+async def noticed(client: Client, kind: type[_N]) -> AsyncIterator[Noticed[_N]]:
+    """Follow the notices of one kind for as long as the ``async with`` lasts."""
+    noticed = Noticed[_N]()
+    async with client.notices() as notices, trio.open_nursery() as nursery:
+        nursery.start_soon(noticed.follow, notices, kind)
+        yield noticed
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
