@@ -87,9 +87,15 @@ class Endpoint:
 
     @property
     def dial_host(self) -> str:
-        """What to resolve and dial: every name under ``.localhost`` is loopback (RFC 6761, 6.3)."""
-        named = address_of(self.host) is None
-        return "localhost" if named and self.reach is Reach.LOOPBACK else self.host
+        """What to resolve and dial: no more is left to a resolver than ``reach`` was judged by.
+
+        Every name under ``.localhost`` is loopback (RFC 6761, 6.3), and an address with the root's
+        dot is that address.
+        """
+        for address in (self.host, self.host.rstrip(".")):
+            if address_of(address) is not None:
+                return address
+        return "localhost" if self.reach is Reach.LOOPBACK else self.host
 
     @property
     def server_name(self) -> str:

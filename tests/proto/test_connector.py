@@ -112,7 +112,14 @@ def test_a_name_under_localhost_is_never_left_to_a_resolver(host: str) -> None:
     assert f"//{host.lower()}:" in command.url
 
 
-@pytest.mark.parametrize("host", ["127.0.0.9", "::1", "gw.example.com.", "localhost.example.com"])
+@pytest.mark.parametrize("address", ["127.0.0.9", "10.0.0.1", "8.8.8.8"])
+def test_an_address_with_the_roots_dot_is_not_left_to_a_resolver_either(address: str) -> None:
+    assert dialled(f"wss://{address}.").host == address
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.9", "::1", "fe80::1%a.", "gw.example.com.", "localhost.example.com"]
+)
 def test_any_other_host_is_dialled_as_it_is_written(host: str) -> None:
     assert dialled(f"wss://[{host}]" if ":" in host else f"wss://{host}").host == host
 
