@@ -168,7 +168,12 @@ class RecentSubscription(Subscription[_T]):
 StateSubscription = RecentSubscription[events.StateEvent]
 NoticeSubscription = RecentSubscription[events.Notice]
 
-_STANDING: Final = (events.ScopesReduced, events.PairingRequired, events.DeviceTokenNotStored)
+_STANDING: Final = (
+    events.ScopesReduced,
+    events.PairingRequired,
+    events.DeviceTokenNotStored,
+    events.DeviceTokenRejected,
+)
 """Notices that stay true until the next Online: told first to who subscribes later."""
 
 

@@ -434,6 +434,15 @@ def test_a_later_listener_first_gets_what_still_stands() -> None:
     assert Reader(client.listen).take() == [SCOPES, newer]
 
 
+def test_what_became_of_a_device_token_stands_for_a_later_listener() -> None:
+    """It comes right after Online, or before an attempt that gave up: nobody listens by then."""
+    client = Client()
+    lost = events.DeviceTokenNotStored(True)
+    dead = events.DeviceTokenRejected(1, "operator", Secret("x"), ENDING)
+    deliver(client, online(), lost, events.Offline(ENDING), dead)
+    assert Reader(client.listen).take() == [lost, dead]
+
+
 def test_with_the_next_online_nothing_of_before_stands() -> None:
     client = Client()
     deliver(client, PAIRING, SCOPES, online())
