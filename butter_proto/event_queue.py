@@ -120,9 +120,9 @@ class EventQueue:
     def drop_held(self) -> None:
         """Forget what was held: its connection never came to Online."""
         held, self._into = self._into, self._queue
-        if held is not self._queue:
-            for event in held:
-                self._took(event)
+        assert held is not self._queue
+        for event in held:
+            self._took(event)
 
     def next(self) -> events.Event | None:
         """Take the oldest event, or None."""

@@ -73,3 +73,8 @@ def test_names_may_come_in_any_iterable(name: str) -> None:
 def test_one_text_or_a_list_of_anything_else_is_no_list_of_names(name: str, value: object) -> None:
     with pytest.raises(InvalidSettings, match="a list of non-empty names is expected"):
         identity_with(**{name: value})
+
+
+def test_a_scope_with_a_comma_would_be_signed_as_two() -> None:
+    with pytest.raises(InvalidSettings, match="comma"):
+        identity_with(scopes=["operator.read,operator.admin"])
