@@ -405,12 +405,13 @@ class Connection:
         """Return the device tokens of a hello, by role, that are not known to be stored."""
         role, durable = self._identity.role, self.attempt.durable
         tokens = tokens_of_hello(hello.payload, role, self.attempt.auth.scopes)
-        return {
-            one: kept_of(durable.get(one), token)
-            for one, token in tokens.items()
-            if (one == role or self._endpoint.is_confidential)
-            and kept_of(durable.get(one), token) != durable.get(one)
-        }
+        new = {}
+        for one, token in tokens.items():
+            known = durable.get(one)
+            kept = kept_of(known, token, None if known is None else known.token)
+            if kept != known and (one == role or self._endpoint.is_confidential):
+                new[one] = kept
+        return new
 
     def _go_online(self, *notices: events.Notice) -> None:
         """Let Online be told, then ``notices``, then what was held back until now."""

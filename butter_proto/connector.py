@@ -353,7 +353,7 @@ class Connector:
         self._check_connect_size(credentials)
         now = self._clock.advance(now)
         self._keyring.replace(credentials)
-        if self._undecided is not None:
+        if self._undecided is not None and self._keyring.has_untried:
             self._decide_on(self._undecided, can_repair=True)
         elif self.state is State.BLOCKED:
             self.reconnect_now(now)

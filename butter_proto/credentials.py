@@ -117,8 +117,10 @@ class Keyring:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What was in use so far, the latest last; the oldest are forgotten."""
-        return tuple(self._known)
+        """What is in use, and what was; of the latter the oldest are forgotten."""
+        durable = [token.token for token in self._durable.values()]
+        in_use = [] if self._in_use is None else [self._in_use.token]
+        return tuple(dict.fromkeys((*self._known, *self._credentials.secrets, *in_use, *durable)))
 
     @property
     def durable(self) -> Mapping[str, DeviceToken]:
@@ -127,10 +129,15 @@ class Keyring:
 
     # --- attempts ---------------------------------------------------------------------------
 
+    @property
+    def has_untried(self) -> bool:
+        """Whether there is a credential that was not refused."""
+        return self._is_untried(self.choose(()))
+
     def choose(self, scopes: tuple[str, ...]) -> Auth:
         """Return what the next attempt uses; ``scopes`` are the ones the application wants."""
         candidates = [*self._candidates(scopes)]
-        return next((auth for auth in candidates if self._is_open(auth)), candidates[0])
+        return next((auth for auth in candidates if self._is_untried(auth)), candidates[0])
 
     def accepted(self, auth: Auth) -> None:
         """Take note of a hello."""
@@ -139,16 +146,17 @@ class Keyring:
 
     def refused(self, auth: Auth, code: str | None) -> bool:
         """Take note of a refusal; tell whether another credential is worth one attempt."""
-        if auth.generation != self._generation:  # others were given meanwhile
-            return True
-        if _REFUSALS.get(code or "") is not auth.source:
-            return False
-        if auth.source is Source.DEVICE:
+        is_its_own = _REFUSALS.get(code or "") is auth.source
+        if is_its_own and auth.source is Source.DEVICE:
             self._bury(auth.fields["deviceToken"])
-        else:
+        if auth.generation != self._generation:  # others were given meanwhile
+            return self.has_untried
+        if not is_its_own:
+            return False
+        if auth.source is not Source.DEVICE:
             self._refused.add(auth.source)
         following = self.choose(auth.scopes)
-        return self._is_open(following) and following.fields != auth.fields
+        return self._is_untried(following) and following.fields != auth.fields
 
     def replace(self, credentials: Credentials) -> None:
         """Use other credentials from now on."""
@@ -212,7 +220,7 @@ class Keyring:
             yield Auth(Source.BOOTSTRAP, bootstrap, scopes, self._generation)
         yield Auth(Source.NONE, {}, scopes, self._generation)
 
-    def _is_open(self, auth: Auth) -> bool:
+    def _is_untried(self, auth: Auth) -> bool:
         return auth.source is not Source.NONE and auth.source not in self._refused
 
     def _know(self, *secrets: Secret) -> None:

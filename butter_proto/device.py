@@ -60,14 +60,17 @@ class DeviceToken:
     """When the gateway issued it, in ms since the epoch by its clock, if it said so."""
 
 
-def kept_of(before: DeviceToken | None, given: DeviceToken) -> DeviceToken:
-    """Return what a store keeps when it is given a token.
+def kept_of(
+    before: DeviceToken | None, given: DeviceToken, replaces: Secret | None = None
+) -> DeviceToken:
+    """Return what a store keeps when it is given a token in place of the one it ``replaces``.
 
-    The one issued later, where both times are known: two programs of a device may save in another
-    order than their gateway issued. Of the same token all scopes: a connection that had fewer of
-    them does not narrow what the token may do.
+    Where another program of the device has kept another one meanwhile, it is the one issued later,
+    if both times are known: they may save in another order than their gateway issued. The gateway's
+    clock decides nothing else: it may have gone back. Of the same token all scopes are kept: a
+    connection that had fewer of them does not narrow what the token may do.
     """
-    if before is None:
+    if before is None or before.token == replaces != given.token:
         return given
     if before.token == given.token:
         both = (*before.scopes, *given.scopes)
@@ -86,8 +89,11 @@ class TokenStore(Protocol):
     def load(self, key: TokenKey) -> DeviceToken | None:
         """Return the token kept under a key, or None."""
 
-    def save(self, key: TokenKey, token: DeviceToken) -> None:
-        """Keep what `kept_of` says; it is durable when this returns."""
+    def save(self, key: TokenKey, token: DeviceToken, replaces: Secret | None = None) -> None:
+        """Keep what `kept_of` says; it is durable when this returns.
+
+        ``replaces`` is the token that this program knew to be kept.
+        """
 
     def forget(self, key: TokenKey, token: Secret) -> None:
         """Forget a token that was refused, unless another one is kept there by now."""
@@ -103,9 +109,9 @@ class MemoryStore:
         """Return the token kept under a key, or None."""
         return self._tokens.get(key)
 
-    def save(self, key: TokenKey, token: DeviceToken) -> None:
-        """Keep a token, or the one before where that was issued later."""
-        self._tokens[key] = kept_of(self._tokens.get(key), token)
+    def save(self, key: TokenKey, token: DeviceToken, replaces: Secret | None = None) -> None:
+        """Keep what `kept_of` says."""
+        self._tokens[key] = kept_of(self._tokens.get(key), token, replaces)
 
     def forget(self, key: TokenKey, token: Secret) -> None:
         """Forget a token, unless another one is kept there by now."""

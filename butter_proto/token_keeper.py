@@ -19,7 +19,7 @@ from butter_proto.connection import STORING_LIMIT
 from butter_proto.connector import Connector
 from butter_proto.device import Device, DeviceToken, MemoryStore, TokenKey, TokenStore
 from butter_proto.journal import printable
-from butter_proto.secret import redact
+from butter_proto.secret import Secret, redact
 
 CLOSE_LIMIT: Final = STORING_LIMIT
 """Seconds after Stopped that closing waits for a store; one that hangs must hold up nobody."""
@@ -32,11 +32,13 @@ Keepable = events.DeviceTokenIssued | events.DeviceTokenRejected
 class TokenKeeper:
     """Keeps the tokens of one device at one gateway in a store."""
 
-    __slots__ = ("_key", "_store")
+    __slots__ = ("_key", "_known", "_store")
 
     def __init__(self, store: TokenStore, key: TokenKey) -> None:
         self._store = store
         self._key = key
+        self._known: dict[str, Secret] = {}
+        """The tokens that this program knows to be kept, by role."""
 
     @property
     def may_block(self) -> bool:
@@ -45,7 +47,7 @@ class TokenKeeper:
 
     def load(self) -> DeviceToken | None:
         """Return the token to start with. Raises what the store raises."""
-        return self._store.load(self._key)
+        return self._loaded(self._key)
 
     def keep(self, event: Keepable) -> DeviceToken | None:
         """Save new tokens, or forget a refused one; done when it returns.
@@ -56,11 +58,18 @@ class TokenKeeper:
         if isinstance(event, events.DeviceTokenRejected):
             key = self._key_for(event.role)
             self._store.forget(key, event.token)
-            kept = self._store.load(key)
+            kept = self._loaded(key)
             return None if kept is None or kept.token == event.token else kept
         for role, token in event.tokens:
-            self._store.save(self._key_for(role), token)
+            self._store.save(self._key_for(role), token, self._known.get(role))
+            self._known[role] = token.token
         return None
+
+    def _loaded(self, key: TokenKey) -> DeviceToken | None:
+        kept = self._store.load(key)
+        if kept is not None:
+            self._known[key.role] = kept.token
+        return kept
 
     def _key_for(self, role: str) -> TokenKey:
         return attrs.evolve(self._key, role=role)

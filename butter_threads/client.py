@@ -50,7 +50,7 @@ from butter_threads.calls import Call, Waiter
 from butter_threads.dial import Dial, Peer, dial_tcp, open_peer
 from butter_threads.driver import Driver, is_owned
 from butter_threads.hook import HookThread
-from butter_threads.keeping import KeepingThread
+from butter_threads.keeping import KeepingThread, load_within
 from butter_threads.streams import EventStream, NoticeStream, Source, StateStream, Stream, bounded
 from butter_threads.tunnel import require
 
@@ -423,7 +423,8 @@ def connect(
     if dial is None:
         require(machine.proxy)
     keeper = keeper_for(device, machine)
-    stored = None if keeper is None else keeper.load()
+    begun = time.monotonic()
+    stored = None if keeper is None else load_within(keeper, timeout)
     client = Client(settings.limits.max_event_bytes)
     limit = settings.timeouts.open + _LONGER
     dial = dial or partial(dial_tcp, limit=limit)
@@ -432,6 +433,8 @@ def connect(
     gateway._start(stored)  # noqa: SLF001 - one idea with it
     if wait:
         try:
+            if keeper is not None and timeout is not None:
+                timeout = max(0.0, begun + timeout - time.monotonic())
             gateway.wait_online(timeout)
         except BaseException:
             gateway.close(abort=True)

@@ -13,13 +13,34 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
 
 from butter_proto.device import DeviceToken
+from butter_proto.errors import ConnectTimeout
 from butter_proto.events import DeviceTokenIssued, Event
 from butter_proto.token_keeper import CLOSE_LIMIT, GIVEN_UP, Keepable, TokenKeeper, complaint
 
 _log = logging.getLogger("butter_threads")
+
+
+def load_within(keeper: TokenKeeper, timeout: float | None) -> DeviceToken | None:
+    """Load the token to start with. Raises `ConnectTimeout` after so many seconds (None: never)."""
+    if not keeper.may_block:
+        return keeper.load()
+    loaded: Future[DeviceToken | None] = Future()
+
+    def load() -> None:
+        try:
+            loaded.set_result(keeper.load())
+        except BaseException as error:  # noqa: BLE001 - a store may raise anything
+            loaded.set_exception(error)
+
+    threading.Thread(target=load, name="butter_threads: load", daemon=True).start()
+    wait([loaded], timeout)
+    if not loaded.done():
+        raise ConnectTimeout(f"the device's store did not answer in {timeout:g} s")
+    return loaded.result()
 
 
 class KeepingThread:

@@ -25,8 +25,9 @@ import trio
 from butter_proto.client import Client, Subscription, result_of
 from butter_proto.connector import Connector
 from butter_proto.credentials import Credentials
-from butter_proto.device import Device
+from butter_proto.device import Device, DeviceToken
 from butter_proto.device_auth import SignedPayload
+from butter_proto.errors import ConnectTimeout
 from butter_proto.events import (
     DeviceTokenIssued,
     Event,
@@ -346,6 +347,12 @@ async def _run(keeper: TokenKeeper, job: Callable[..., _T], *args: Any) -> _T:
     return await trio.to_thread.run_sync(job, *args, abandon_on_cancel=True, limiter=own)
 
 
+async def _load(keeper: TokenKeeper, timeout: float | None) -> DeviceToken | None:  # noqa: ASYNC109
+    with trio.move_on_after(math.inf if timeout is None else timeout):
+        return await _run(keeper, keeper.load)
+    raise ConnectTimeout(f"the device's store did not answer in {timeout:g} s")
+
+
 @asynccontextmanager
 async def connect(
     url: str,
@@ -386,10 +393,13 @@ async def connect(
         require(machine.proxy)
     client = Client(settings.limits.max_event_bytes)
     keeper = keeper_for(device, machine)
-    stored = None if keeper is None else await _run(keeper, keeper.load)
+    begun = trio.current_time()
+    stored = None if keeper is None else await _load(keeper, timeout)
     gateway = Gateway(machine, client, dial, ssl_context, on_online, keeper)
     machine.start(trio.current_time(), device_token=stored)
     async with background(gateway._run, gateway._stop):  # noqa: SLF001 - the pair is one idea
         if wait:
+            if keeper is not None and timeout is not None:
+                timeout = max(0.0, begun + timeout - trio.current_time())
             await gateway.wait_online(timeout)
         yield gateway

@@ -64,7 +64,7 @@ class FileTokenStore:
                 return _token_of(entry)
         return None
 
-    def save(self, key: TokenKey, token: DeviceToken) -> None:
+    def save(self, key: TokenKey, token: DeviceToken, replaces: Secret | None = None) -> None:
         """Keep what `kept_of` says; it is durable when this returns.
 
         Raises `StoreError`; then what was kept before still is. So it does where another process
@@ -76,7 +76,7 @@ class FileTokenStore:
             self._check_device()
             for place, before in enumerate(entries):
                 if _key_of(before) == key:
-                    entry = _entry_of(key, kept_of(_token_of(before), token))
+                    entry = _entry_of(key, kept_of(_token_of(before), token, replaces))
                     same = before["token"] == entry["token"]
                     entry = before | entry if same else entry
                     return [*entries[:place], entry, *entries[place + 1 :]]

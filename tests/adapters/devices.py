@@ -57,9 +57,9 @@ class Store:
         self._before_load()
         return self._memory.load(key)
 
-    def save(self, key: TokenKey, token: DeviceToken) -> None:
+    def save(self, key: TokenKey, token: DeviceToken, replaces: Secret | None = None) -> None:
         self._before_save()
-        self._memory.save(key, token)
+        self._memory.save(key, token, replaces)
         self.kept[key] = token
 
     def forget(self, key: TokenKey, token: Secret) -> None:

@@ -15,7 +15,7 @@ import pytest
 from butter_proto import connection
 from butter_proto.device import Device, DeviceToken
 from butter_proto.device_auth import SignedPayload
-from butter_proto.errors import EndKind, GaveUp, StoreError
+from butter_proto.errors import ConnectTimeout, EndKind, GaveUp, StoreError
 from butter_proto.events import (
     DeviceTokenIssued,
     DeviceTokenNotStored,
@@ -243,6 +243,18 @@ def test_a_store_that_hangs_holds_up_nobody_who_leaves(
         gate.wait()
     assert store.kept == {}
     assert warnings(caplog, full_subject.logger) == [GIVEN_UP]
+
+
+def test_a_store_that_hangs_before_the_first_attempt_takes_no_longer_than_the_timeout(
+    full_subject: FullSubject, url: str, gate: Gate, stand_in: StandInGateway
+) -> None:
+    held = device(Store(before_load=gate))
+    with (
+        pytest.raises(ConnectTimeout, match="store did not answer in 0.05 s"),
+        full_subject.connect(url, token=TOKEN, device=held, timeout=0.05),
+    ):
+        raise AssertionError
+    assert stand_in.connections == 0
 
 
 # --- refusals, and what leaves them ---------------------------------------------------------

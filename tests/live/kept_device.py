@@ -98,9 +98,9 @@ class SlowStore:
     def load(self, key: TokenKey) -> DeviceToken | None:
         return self._store.load(key)
 
-    def save(self, key: TokenKey, token: DeviceToken) -> None:
+    def save(self, key: TokenKey, token: DeviceToken, replaces: Secret | None = None) -> None:
         time.sleep(self.TIME)
-        self._store.save(key, token)
+        self._store.save(key, token, replaces)
 
     def forget(self, key: TokenKey, token: Secret) -> None:
         self._store.forget(key, token)

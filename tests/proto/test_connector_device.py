@@ -404,6 +404,20 @@ def test_when_a_token_was_issued_is_kept_with_it() -> None:
     assert dict(issued.tokens)["operator"].issued_at == 1_795_397_965_432
 
 
+def test_a_token_is_told_though_the_gateways_clock_has_gone_back() -> None:
+    """What a hello brings is valid, whenever it says that it was issued."""
+
+    def dated(peer: Any) -> bytes:
+        hello = hello_ok(device_token=OTHER_DEVICE_TOKEN)
+        hello["auth"]["issuedAtMs"] = 1000
+        return response(peer.connect_id, hello)
+
+    stored = DeviceToken(STORED.token, STORED.scopes, 2000)
+    world = greeted(begun(stored=stored), dated)
+    [issued] = of(world, events.DeviceTokenIssued)
+    assert dict(issued.tokens)["operator"].issued_at == 1000
+
+
 def test_the_token_of_another_role_is_masked_on_every_later_connection() -> None:
     settings = Settings(identity=CLI, bootstrap_token="the-setup-code")
     world = greeted(begun(settings), with_more_tokens)
@@ -611,6 +625,16 @@ def test_other_credentials_do_not_wait_for_the_store() -> None:
     assert state_of(world) is State.WAITING
     world.online()
     assert connects(world)[1]["auth"] == {"token": TOKEN}
+
+
+def test_taking_all_credentials_away_leaves_the_store_its_say() -> None:
+    newer = DeviceToken(Secret(OTHER_DEVICE_TOKEN), ("operator.read",))
+    world = greeted(begun(WITHOUT_TOKEN, stored=STORED), refusal("AUTH_DEVICE_TOKEN_MISMATCH"))
+    world.use_credentials()
+    assert state_of(world) is State.CONNECTING
+    world.give("token_forgotten", 1, newer)
+    world.online()
+    assert connects(world)[1]["auth"] == {"deviceToken": OTHER_DEVICE_TOKEN}
 
 
 def test_a_stop_does_not_wait_for_the_store() -> None:

@@ -191,6 +191,7 @@ def test_credentials_that_were_replaced_meanwhile_are_worth_an_attempt() -> None
     ring = keyring(Credentials(token="old"))
     old = ring.choose(WANTED)
     ring.replace(Credentials(token="new"))
+    assert ring.has_untried
     for code in (TOKEN_MISMATCH, "DEVICE_IDENTITY_REQUIRED", None):
         assert ring.refused(old, code)
     assert shown(ring.choose(WANTED)) == (Source.SHARED, {"token": "new"})
@@ -273,8 +274,26 @@ def test_what_was_in_use_stays_known_for_long_but_not_for_ever() -> None:
     assert [secret.reveal() for secret in ring.secrets] == ["first", "the-device-token", "second"]
     for number in range(100):
         ring.replace(Credentials(token=f"token {number}"))
-    assert len(ring.secrets) == 64
-    assert ring.secrets[-1] == Secret("token 99")
+    assert len(ring.secrets) == 65
+    assert Secret("token 99") in ring.secrets
+    assert Secret("token 30") not in ring.secrets
+
+
+def test_what_is_in_use_is_known_however_much_came_after_it() -> None:
+    ring = keyring(Credentials(token="first"), STORED)
+    for number in range(100):
+        ring.replace(Credentials(token=f"token {number}"))
+    ring.replace(Credentials())
+    assert ring.choose(WANTED).fields["deviceToken"] in ring.secrets
+
+
+def test_a_device_token_is_buried_though_other_credentials_came_meanwhile() -> None:
+    ring = keyring(Credentials(), STORED)
+    old = ring.choose(WANTED)
+    ring.replace(Credentials())
+    assert not ring.refused(old, DEVICE_TOKEN_MISMATCH)
+    assert ring.durable == {}
+    assert ring.found(DeviceToken(Secret("a-newer-token"), WANTED))
 
 
 @pytest.mark.parametrize("name", ["token", "password", "bootstrap_token"])

@@ -65,6 +65,14 @@ def test_the_token_that_was_issued_later_is_kept_whoever_saves_last() -> None:
         assert kept_of(one, other) is other
 
 
+def test_the_token_that_a_program_knew_to_be_kept_is_replaced_whatever_the_times_say() -> None:
+    """The gateway's clock may have gone back."""
+    earlier = DeviceToken(Secret("first-token"), (), 1000)
+    later = DeviceToken(Secret("second-token"), (), 2000)
+    assert kept_of(later, earlier, later.token) is earlier
+    assert kept_of(later, earlier, Secret("another one")) is later
+
+
 def test_the_same_token_keeps_every_scope_that_it_had() -> None:
     read = DeviceToken(Secret("a-token"), ("operator.read",), 1000)
     write = DeviceToken(Secret("a-token"), ("operator.write", "operator.read"), 1000)

@@ -61,6 +61,18 @@ def test_a_refused_token_is_forgotten_and_nothing_else() -> None:
     assert store.load(TokenKey(KEY.origin, KEY.device_id, KEY.client_id, "node")) == NODES
 
 
+def test_the_gateways_clock_decides_only_between_two_programs() -> None:
+    store = MemoryStore()
+    keeper, other = TokenKeeper(store, KEY), TokenKeeper(store, KEY)
+    later = DeviceToken(Secret("a-later-one"), (), 2000)
+    earlier = DeviceToken(Secret("an-earlier-one"), (), 1000)
+    keeper.keep(events.DeviceTokenIssued(1, (("operator", later),)))
+    other.keep(events.DeviceTokenIssued(1, (("operator", earlier),)))
+    assert keeper.load() == later
+    keeper.keep(events.DeviceTokenIssued(2, (("operator", earlier),)))
+    assert keeper.load() == earlier
+
+
 def test_a_keeper_is_made_for_a_device_at_its_connectors_gateway() -> None:
     store = MemoryStore()
     device = Device(Hashing(), store)

@@ -22,6 +22,7 @@ import trustme
 from butter_proto import Device, GatewayError, StoreError
 from butter_proto.device import DeviceToken, MemoryStore, TokenKey
 from butter_proto.pins import fingerprints
+from butter_proto.secret import Secret
 from butter_proto.settings import Settings
 from butter_proto.storage import open_device
 from butter_proto.testing import StandInGateway
@@ -211,7 +212,7 @@ async def test_a_device_is_told_with_its_id_and_keeps_its_token(device: Device) 
 class FullStore(MemoryStore):
     """A store that takes nothing more."""
 
-    def save(self, key: TokenKey, token: DeviceToken) -> None:
+    def save(self, key: TokenKey, token: DeviceToken, _: Secret | None = None) -> None:
         raise StoreError(f"no room for a token of {len(token.scopes)} scopes from {key.origin}")
 
 
