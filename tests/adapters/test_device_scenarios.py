@@ -250,7 +250,7 @@ def test_a_store_that_hangs_before_the_first_attempt_takes_no_longer_than_the_ti
 ) -> None:
     held = device(Store(before_load=gate))
     with (
-        pytest.raises(ConnectTimeout, match="store did not answer in 0.05 s"),
+        pytest.raises(ConnectTimeout, match="store did not answer"),
         full_subject.connect(url, token=TOKEN, device=held, timeout=0.05),
     ):
         raise AssertionError
