@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from butter_proto import errors, events
+from butter_proto.reconnect import advice
 from butter_proto.settings import Limits
 
 STATE_LIMIT: Final = 1000
@@ -222,8 +223,10 @@ class Client:
         if self.online:
             text = f"online, but on_online has not finished after {seconds:g} s"
             return errors.ConnectTimeout(text, ending)
-        why = f": {ending}" if ending is not None else ": the first attempt is under way"
-        return errors.ConnectTimeout(f"not online after {seconds:g} s{why}", ending)
+        why = "the first attempt is under way"
+        if ending is not None:
+            why = f"{ending}. {advice(ending)}".rstrip()
+        return errors.ConnectTimeout(f"not online after {seconds:g} s: {why}", ending)
 
     def expect(self, request_id: str, waiter: Waiter) -> None:
         """Call ``waiter`` with the outcome of a request, once."""

@@ -425,7 +425,7 @@ class Connection:
         resync, boot_changed = previous is not None, known and hello.boot_id != before
         self._counters.online += 1
         self._counters.reconnects += resync
-        told = self.redaction.hello(hello)
+        told = self.redaction.hello(hello, (self._identity.role, *self._identity.scopes))
         self._queue.put(events.Online(told, resync, boot_changed))
         requested = self._identity.scopes
         if hello.scopes is not None and not set(requested) <= set(hello.scopes):

@@ -38,6 +38,6 @@ def _check_plaintext(endpoint: Endpoint, proxy: ProxyAddress | None) -> None:
         return
     raise InvalidSettings(
         f"{where}: ws:// is for loopback and private addresses, .local and .ts.net names, and so "
-        "is a proxy on the way there. Use wss://, or allow_plaintext=True where something else "
-        "protects the way (a tunnel, a container's network)"
+        "is a proxy on the way there. Use wss://, or allow_plaintext (--allow-plaintext) where "
+        "something else protects the way (a tunnel, a container's network)"
     )

@@ -130,16 +130,21 @@ def _closed(reason: str) -> tuple[str, Callable[[Ending], bool]]:
 
 
 _STOPS: Final = {
-    "AUTH_TOKEN_MISMATCH": "The token is wrong. Use the value of gateway.auth.token of the "
-    "gateway's configuration (or OPENCLAW_GATEWAY_TOKEN).",
-    "AUTH_TOKEN_MISSING": "The gateway wants a token and none was given.",
+    "AUTH_TOKEN_MISMATCH": "The token is wrong, or a password was given to a gateway that wants a "
+    "token. Use the value of gateway.auth.token of the gateway's configuration (or "
+    "OPENCLAW_GATEWAY_TOKEN).",
+    "AUTH_TOKEN_MISSING": "The gateway wants a token: give the value of gateway.auth.token of its "
+    "configuration (or OPENCLAW_GATEWAY_TOKEN). A device without one has no stored token for this "
+    "very URL; those for other hosts, ports or schemes do not count.",
     "AUTH_PASSWORD_MISMATCH": "The password is wrong.",
-    "AUTH_PASSWORD_MISSING": "The gateway wants a password and none was given.",
+    "AUTH_PASSWORD_MISSING": "The gateway wants a password: give the value of "
+    "gateway.auth.password of its configuration (or OPENCLAW_GATEWAY_PASSWORD).",
     "AUTH_DEVICE_TOKEN_MISMATCH": "The stored device token is no longer valid; "
     "connect with the shared token to get a new one.",
     "AUTH_SCOPE_MISMATCH": "The device token does not cover the scopes asked for; ask for "
     "fewer, or connect with the shared token.",
-    "AUTH_BOOTSTRAP_TOKEN_INVALID": "The setup code is wrong or used up; make a new one.",
+    "AUTH_BOOTSTRAP_TOKEN_INVALID": "The setup code is wrong, too old or used by another device; "
+    "make a new one.",
     "AUTH_IDENTITY_HEADER_REQUIRED": "The gateway trusts a proxy for identity; connect "
     "through that proxy.",
     "AUTH_VERIFIED_USER_REQUIRED": "The gateway wants a user verified by its proxy.",
@@ -243,7 +248,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(
         *_fault(FaultKind.CERTIFICATE),
         Action.STOP,
-        "The gateway's certificate was not accepted; check its CA, name and dates.",
+        "The gateway's certificate was not accepted; check its CA, name and dates. Trust a CA of "
+        "your own by an ssl_context (--cafile), a self-signed certificate by a pin (--pin).",
     ),
     Row(*_fault(FaultKind.DNS), Action.RETRY, "The host name is not known; check it."),
     Row(

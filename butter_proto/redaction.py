@@ -11,7 +11,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import attrs
@@ -69,15 +69,22 @@ class Redaction:
             details=redact(error.details, self._secrets),
         )
 
-    def hello(self, hello: Hello) -> Hello:
-        """Take the secrets out of what a hello's repr shows."""
+    def hello(self, hello: Hello, asked: Collection[str] = ()) -> Hello:
+        """Take the secrets out of what a hello's repr shows.
+
+        Role and scopes that were ``asked`` for stay as they are, whatever word a secret is:
+        programs look for them.
+        """
+        role = hello.role if hello.role in asked else self._text_or_none(hello.role)
         return attrs.evolve(
             hello,
             server_version=self._text_or_none(hello.server_version),
             boot_id=self._text_or_none(hello.boot_id),
             connection_id=self._text_or_none(hello.connection_id),
-            role=self._text_or_none(hello.role),
-            scopes=None if hello.scopes is None else tuple(map(self.text, hello.scopes)),
+            role=role,
+            scopes=None
+            if hello.scopes is None
+            else tuple(one if one in asked else self.text(one) for one in hello.scopes),
             auth_method=self._text_or_none(hello.auth_method),
         )
 

@@ -31,8 +31,10 @@ def explain(ending: Ending) -> str:
 def explain_failure(error: ConnectionEnded) -> str:
     """Say why there is no connection and what to do."""
     if isinstance(error, ConnectTimeout):
-        return f"{error}. {advice(error.ending or NO_ANSWER) or LOOK}"
-    return str(error)  # GaveUp has its advice
+        words = advice(error.ending or NO_ANSWER) or LOOK
+        if words not in str(error):
+            return f"{error}. {words}"
+    return str(error)  # it has its advice
 
 
 def trouble(event: events.StateEvent | events.EventsMissed) -> str | None:

@@ -570,7 +570,7 @@ def test_a_wait_that_took_too_long_tells_the_last_ending() -> None:
     )
     deliver(client, events.Retrying(LATER, 2, 1.0))
     some = client.connect_timeout(0.5)
-    assert (str(some), some.ending) == ("not online after 0.5 s: the stream ended", LATER)
+    assert (str(some), some.ending) == ("not online after 0.5 s: the stream ended.", LATER)
 
 
 def test_a_subscription_is_bounded_by_size_too() -> None:

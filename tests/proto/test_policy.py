@@ -27,7 +27,7 @@ def test_clear_text_to_a_public_host_is_refused_when_the_connector_is_made(host:
     text = str(caught.value)
     assert text.startswith(f"ws://{host}:18789/?key=*** would send")
     assert "wss://" in text
-    assert "allow_plaintext=True" in text
+    assert "allow_plaintext (--allow-plaintext)" in text
     assert "QQ" not in text
 
 

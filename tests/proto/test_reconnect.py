@@ -168,7 +168,7 @@ EXAMPLES: Final[list[tuple[Ending, Action, str]]] = [
         STOP,
         "give a token",
     ),
-    (auth("AUTH_TOKEN_MISSING", authReason="token_missing"), STOP, "none was given"),
+    (auth("AUTH_TOKEN_MISSING", authReason="token_missing"), STOP, "for this very URL"),
     (WRONG_TOKEN, STOP, "gateway.auth.token"),
     (auth("AUTH_DEVICE_TOKEN_MISMATCH"), STOP, "device token is no longer valid"),
     (auth("AUTH_SCOPE_MISMATCH", authReason="scope_mismatch"), STOP, "scopes"),

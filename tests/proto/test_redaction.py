@@ -51,6 +51,15 @@ def test_a_hello_keeps_its_payload_and_loses_its_secrets() -> None:
     assert Redaction((Secret(A),)).hello(bare) == bare
 
 
+def test_a_role_and_scopes_that_were_asked_for_stay_whatever_word_a_secret_is() -> None:
+    """Programs look for them: ``"operator.read" in hello.scopes``."""
+    auth = {"role": "operator", "scopes": ["operator.read", "operator-x"]}
+    hello = read_hello({"auth": auth}, Dialect.OPENBUTTER_V1)
+    assert hello is not None
+    told = Redaction((Secret("operator"),)).hello(hello, ("operator", "operator.read"))
+    assert (told.role, told.scopes) == ("operator", ("operator.read", "***-x"))
+
+
 def test_a_secret_of_one_letter_hides_it_and_breaks_nothing() -> None:
     hello = read_hello({"server": {"version": "beta", "bootId": "xyz"}}, Dialect.OPENBUTTER_V1)
     assert hello is not None
