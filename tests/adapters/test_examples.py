@@ -61,7 +61,7 @@ def test_an_example_without_a_url_says_how_it_is_called(name: str) -> None:
 
 def test_an_adapter_that_knows_no_proxies_goes_by_no_other_way() -> None:
     async def main() -> None:
-        settings = Settings(proxy="http://proxy", reconnect=PATIENT.reconnect)
+        settings = Settings(proxy="http://proxy.local", reconnect=PATIENT.reconnect)
         async with asyncio_adapter.connect("ws://10.0.0.1", settings) as gateway:
             while gateway.machine.last_ending is None:
                 await gateway.pumped.wait()
