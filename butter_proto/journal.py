@@ -17,6 +17,7 @@ from typing import Final, assert_never
 
 from butter_proto import events
 from butter_proto.connection import STORING_LIMIT
+from butter_proto.printable import printable
 
 Journaled = events.StateEvent | events.DeviceTokenNotStored
 """The events that have a line."""
@@ -53,14 +54,6 @@ class Journal:
         else:
             level, text = _said(event)
         return level, f"transport {self._transport_id}: {printable(text)}"
-
-
-def printable(text: str) -> str:
-    """Return one line of text with everything escaped that a terminal might act on."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def _said(event: events.StateEvent) -> tuple[Level, str]:

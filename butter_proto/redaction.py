@@ -18,7 +18,7 @@ import attrs
 
 from butter_proto.errors import MAX_REFUSAL_BODY, Ending, GatewayError
 from butter_proto.events import Hello
-from butter_proto.secret import LONG_ENOUGH, Secret, redact, without_cut_secret
+from butter_proto.secret import LONG_ENOUGH, MASK, Secret, redact, without_cut_secret
 
 _REMEMBERED_NAMES: Final = 1000
 _LONGEST_REMEMBERED: Final = 100
@@ -105,14 +105,14 @@ class Redaction:
     def _cut(self, text: str) -> str:
         """Take the secrets out of a text that may have been cut."""
         texts = [secret.reveal() for secret in self._secrets]
-        return without_cut_secret(self.text(text), texts, "***")
+        return without_cut_secret(self.text(text), texts, MASK)
 
     def _body(self, body: bytes) -> bytes:
         cut = len(body) >= MAX_REFUSAL_BODY  # then its end is by chance anyway
         texts = {secret.reveal().encode(errors="surrogatepass") for secret in self._secrets}
         for text in sorted(texts, key=len, reverse=True):  # one may be part of another
-            body = body.replace(text, b"***")
-        return without_cut_secret(body, texts, b"***", 1 if cut else LONG_ENOUGH)
+            body = body.replace(text, MASK.encode())
+        return without_cut_secret(body, texts, MASK.encode(), 1 if cut else LONG_ENOUGH)
 
     def _text_or_none(self, text: str | None) -> str | None:
         return None if text is None else self.text(text)

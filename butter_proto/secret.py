@@ -14,6 +14,8 @@ from typing import Any, AnyStr, Final, TypeVar
 
 from butter_proto.errors import InvalidSettings
 
+MASK: Final = "***"
+"""Stands for a secret wherever one was."""
 LONG_ENOUGH: Final = 8
 """Characters of a secret, or of its first part, that no other text has by chance."""
 _T = TypeVar("_T")
@@ -34,7 +36,7 @@ class Secret:
         return self._text
 
     def __repr__(self) -> str:
-        return "***"
+        return MASK
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and other._text == self._text
@@ -51,27 +53,33 @@ def redact(value: _T, secrets: Iterable[Secret]) -> _T:
 
     Walks lists and objects, keys included; other types come back as they are.
     """
-    texts = sorted({secret.reveal() for secret in secrets}, key=len, reverse=True)
+    texts = longest_first(secrets)
     root = [value]
     boxes: list[Any] = [root] if texts else []
     while boxes:  # no recursion: foreign JSON may be nested as deep as the interpreter's stack
         box = boxes.pop()
         for place, item in list(box.items() if isinstance(box, dict) else enumerate(box)):
             if isinstance(item, str):
-                box[place] = _masked(item, texts)
+                box[place] = masked(item, texts)
             elif isinstance(item, list):
                 box[place] = list(item)
                 boxes.append(box[place])
             elif isinstance(item, dict):
-                box[place] = {_masked(key, texts): inner for key, inner in item.items()}
+                box[place] = {masked(key, texts): inner for key, inner in item.items()}
                 boxes.append(box[place])
     return root[0]
 
 
-def _masked(text: Any, texts: list[str]) -> Any:
+def longest_first(secrets: Iterable[Secret]) -> list[str]:
+    """Return the texts of secrets in the order in which they have to be taken out."""
+    return sorted({secret.reveal() for secret in secrets}, key=len, reverse=True)
+
+
+def masked(text: Any, texts: Iterable[str]) -> Any:
+    """Return a text with each of ``texts`` replaced by ``***``; any other value as it is."""
     if isinstance(text, str):
         for secret in texts:
-            text = text.replace(secret, "***")
+            text = text.replace(secret, MASK)
     return text
 
 

@@ -18,7 +18,7 @@ from butter_proto import events
 from butter_proto.connection import STORING_LIMIT
 from butter_proto.connector import Connector
 from butter_proto.device import Device, DeviceToken, MemoryStore, TokenKey, TokenStore
-from butter_proto.journal import printable
+from butter_proto.printable import printable
 from butter_proto.secret import Secret, redact
 
 CLOSE_LIMIT: Final = STORING_LIMIT

@@ -6,7 +6,10 @@ Rules kept here:
   key that names one, and not the same text anywhere else in that message.
 * Requests, replies and events are told by name, id and size. What they carry is told only where it
   is the handshake's; of a hello without its snapshot. A response body is never told.
-* What is told is short, whatever the peer wrote, and nothing that it wrote raises (G1).
+* The error of a refusal is told with its details, of any method: whoever wrote a text of somebody
+  else's into them, under a key that says nothing, has shown it.
+* What is told is short, whatever the peer wrote, takes little time, and is safe on any terminal.
+* Nothing raises: not what a peer wrote, and not the program that is told (G1).
 * A connection without a trace has none of this: not a branch per message (traced_link.py).
 """
 
@@ -20,13 +23,12 @@ from typing import Any, Final
 import attrs
 
 from butter_proto.frames import EVENT_CHALLENGE, EVENT_SHUTDOWN, METHOD_CONNECT, load_json
+from butter_proto.printable import printable
 from butter_proto.redaction import Redaction
-from butter_proto.secret import Secret, redact
+from butter_proto.secret import MASK, Secret, longest_first, masked
 
 HIDDEN: Final = "(not shown)"
 """Stands for params, payloads and the like."""
-MASK: Final = "***"
-"""Stands for a secret."""
 
 
 @attrs.frozen
@@ -34,7 +36,7 @@ class Traced:
     """One message, one control frame or one HTTP head.
 
     ``told`` is JSON: an object for a message, the lines of a head, a text for all else. ``size``
-    is in bytes; of a control frame, its payload's.
+    is in bytes; of a control frame, its payload's. Its text form is one line of ASCII.
     """
 
     transport_id: int
@@ -43,14 +45,17 @@ class Traced:
     told: Any
 
     def __str__(self) -> str:
-        text = (
-            self.told if isinstance(self.told, str) else json.dumps(self.told, ensure_ascii=False)
-        )
+        if isinstance(self.told, str):
+            text = self.told.encode("ascii", "backslashreplace").decode()
+        else:
+            text = json.dumps(self.told)
+        text = printable(text)
         return f"{'->' if self.sent else '<-'} {self.size} bytes: {text}"
 
 
 Trace = Callable[[Traced], None]
-"""What a program gives to see a trace; it must not block or raise."""
+"""What a program gives to see a trace; it must not block. One that raises is told no more of that
+connection."""
 
 
 class Tracer:
@@ -59,7 +64,7 @@ class Tracer:
     __slots__ = ("_redaction", "_trace", "_transport_id")
 
     def __init__(self, trace: Trace, transport_id: int, redaction: Redaction) -> None:
-        self._trace = trace
+        self._trace: Trace | None = trace
         self._transport_id = transport_id
         self._redaction = redaction
 
@@ -69,8 +74,12 @@ class Tracer:
         if message is None:
             self._tell(HIDDEN, size, sent=sent)
             return
-        secrets = (*self._redaction.secrets, *_secrets_in(message))
-        self._tell(_abridged(_shown_of(message), secrets, 0), size, sent=sent)
+        found = set(_secrets_in(message))
+        if len(found) > _MOST_SECRETS:
+            self._tell(HIDDEN, size, sent=sent)
+            return
+        texts = longest_first((*self._redaction.secrets, *found))
+        self._tell(_abridged(_shown_of(message), texts, 0), size, sent=sent)
 
     def control(self, text: str, size: int, *, sent: bool) -> None:
         """Tell of a control frame."""
@@ -89,14 +98,19 @@ class Tracer:
         self._tell("(no HTTP)", size, sent=False)
 
     def _tell(self, told: Any, size: int, *, sent: bool) -> None:
-        self._trace(Traced(self._transport_id, sent, size, told))
+        if self._trace is None:
+            return
+        try:
+            self._trace(Traced(self._transport_id, sent, size, told))
+        except Exception:  # noqa: BLE001 - foreign code, in the middle of an input of ours
+            self._trace = None
 
 
 # --- what is told of it ---------------------------------------------------------------------
 
 _NAMES_A_SECRET: Final = re.compile(
-    r"token|password|passphrase|secret|signature|authorization|cookie|credential|setup.?code"
-    r"|api.?key|private.?key|recovery.?scope|plugin.?surface.?urls",
+    r"token|password|passphrase|^pass$|pwd|secret|signature|authorization|bearer|jwt|cookie"
+    r"|credential|setup.?code|api.?key|private.?key|recovery.?scope|plugin.?surface.?urls",
     re.IGNORECASE,
 )
 _OPEN_KEYS: Final = frozenset(
@@ -112,8 +126,12 @@ _OPEN_HEADERS: Final = frozenset(
     }
 )
 _QUERY: Final = re.compile(r"\?\S*")
+_QUERY_OF_URL: Final = re.compile(r"(://[^\s?#]*[?#])\S*")
 _LARGEST_READ: Final = 128 * 1024
 """Bytes of a message above which only its size is told; a hello has about 18,000 (wire.md 3)."""
+_MOST_SECRETS: Final = 64
+"""Texts under keys that name secrets above which nothing of a message is told: each is looked for
+in every text of it."""
 _MOST_LINES: Final = 40
 _LONGEST_TEXT: Final = 200
 _MOST_ITEMS: Final = 16
@@ -157,11 +175,11 @@ def _secrets_in(message: dict[str, Any]) -> Iterable[Secret]:
                 yield Secret(value)
 
 
-def _abridged(value: Any, secrets: Iterable[Secret], depth: int) -> Any:
+def _abridged(value: Any, secrets: list[str], depth: int) -> Any:
     """Return a short form of foreign JSON. Texts are redacted before they are cut."""
     match value:
         case str():
-            return _cut(redact(value, secrets))
+            return _text(value, secrets)
         case dict() if depth < _DEEPEST:
             return _abridged_object(value, secrets, depth + 1)
         case list() if depth < _DEEPEST and len(value) <= _MOST_ITEMS:
@@ -173,15 +191,19 @@ def _abridged(value: Any, secrets: Iterable[Secret], depth: int) -> Any:
     return value
 
 
-def _abridged_object(value: dict[str, Any], secrets: Iterable[Secret], depth: int) -> Any:
+def _abridged_object(value: dict[str, Any], secrets: list[str], depth: int) -> Any:
     told: dict[str, Any] = {}
     for key, inner in list(value.items())[:_MOST_KEYS]:
         hidden = inner is not None and _NAMES_A_SECRET.search(key) is not None
-        name = _cut(redact(key, secrets))
+        name = _text(key, secrets)
         told[name] = MASK if hidden else _abridged(inner, secrets, depth)
     if len(value) > _MOST_KEYS:
         told["..."] = f"({len(value) - _MOST_KEYS} more)"
     return told
+
+
+def _text(text: str, secrets: list[str]) -> str:
+    return _QUERY_OF_URL.sub(rf"\g<1>{MASK}", _cut(masked(text, secrets)))
 
 
 def _header(line: str) -> str:

@@ -21,7 +21,7 @@ import click
 from butter_proto.device_auth import base64url, device_id
 from butter_proto.endpoint import parse_url
 from butter_proto.errors import StoreError
-from butter_proto.journal import printable
+from butter_proto.printable import printable
 from butter_trio.options import device_folder_option
 from butter_trio.output import json_text, tell
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from butter_proto.journal import printable
+from butter_proto.printable import printable
 from butter_proto.secret import redact
 from butter_proto.settings import Settings
 

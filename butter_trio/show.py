@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from butter_proto.journal import printable
+from butter_proto.printable import printable
 from butter_trio.check import Report, Run
 from butter_trio.findings import Finding, Findings, Result
 

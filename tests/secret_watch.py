@@ -9,7 +9,7 @@ Rules kept here:
   count: what it draws may be a secret in one place and none in another.
 * Looked at is what a program, a log or a terminal may show: log records with their tracebacks, what
   was captured and what subprocesses wrote, the exceptions of this package and the one that a test
-  fails with, each event and command that was pulled.
+  fails with, each event and command that was pulled, each line of a trace.
 * A finding fails the test. It tells the place and the text around, never the secret.
 """
 
@@ -30,6 +30,7 @@ from butter_proto.event_queue import EventQueue
 from butter_proto.secret import LONG_ENOUGH, Secret
 from butter_proto.testing import StandInGateway
 from butter_proto.testing.devices import IssuedToken
+from butter_proto.trace import Traced
 
 SHORTEST: Final = LONG_ENOUGH
 _KEPT: Final = 200
@@ -88,6 +89,7 @@ class SecretWatch:
         self._after(IssuedToken, "__init__", lambda issued, _: self.learn(issued.token))
         self._after(EventQueue, "next", lambda _, event: self._on_pulled("event", event))
         self._after(Connector, "next_command", lambda _, told: self._on_pulled("command", told))
+        self._after(Traced, "__init__", lambda traced, _: self._on_traced(traced))
         self._after(ButterError, "__init__", lambda error, _: self._on_error(error))
         self._after(Popen, "communicate", lambda _, output: self.look("a subprocess", output))
         self._after(
@@ -155,6 +157,9 @@ class SecretWatch:
     def _on_pulled(self, kind: str, pulled: object) -> None:
         if pulled is not None:
             self.look(f"the {kind} {type(pulled).__name__}", repr(pulled))
+
+    def _on_traced(self, traced: Traced) -> None:
+        self.look("a trace", f"{traced} {traced!r}")
 
     def _on_error(self, error: BaseException) -> None:
         place = f"the exception {type(error).__name__}"

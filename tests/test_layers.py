@@ -20,6 +20,7 @@ PACKAGES: Final = ("butter_proto", "butter_trio", "butter_threads")
 
 ORDER: Final = (
     "butter_proto/errors.py",
+    "butter_proto/printable.py",
     "butter_proto/faults.py",
     "butter_proto/endpoint.py",
     "butter_proto/secret.py",

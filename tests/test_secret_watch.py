@@ -14,7 +14,7 @@ BEGINNING: Final = """
 import logging, subprocess, sys
 import attrs, pytest
 from hypothesis import given, strategies as st
-from butter_proto import Connector, Ending, EndKind, NotOnline, Secret, events
+from butter_proto import Connector, Ending, EndKind, NotOnline, Secret, Traced, events
 from butter_proto.errors import ConnectionEnded
 from butter_proto.event_queue import EventQueue
 from butter_proto.counters import Counters
@@ -53,6 +53,7 @@ LEAKS: Final = {
     command = connector.next_command()
     connector._commands.append(attrs.evolve(command, host=leak(it)))
     connector.next_command()""",
+    "a trace": "Traced(1, True, 2, [leak(it)])",
     "a secret of a stand-in": "StandInGateway(token=it[::-1]); print(it[::-1])",
     "a token that a stand-in issued": "IssuedToken(it[::-1], 'operator', (), 0); print(it[::-1])",
     "a secret as its repr is written": "print([leak('\\n' + it)])",

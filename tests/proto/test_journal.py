@@ -9,7 +9,8 @@ import pytest
 from butter_proto import events
 from butter_proto.errors import Ending, EndKind
 from butter_proto.handshake import read_hello
-from butter_proto.journal import Journal, Journaled, Level, printable
+from butter_proto.journal import Journal, Journaled, Level
+from butter_proto.printable import printable
 from butter_proto.settings import Dialect
 
 CLOSED = Ending(EndKind.CLOSED_BY_PEER, close_code=1012, close_reason="bye\nroot: all is well")

@@ -11,9 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_proto import CLI, EndKind, Framing, KeepaliveSettings, Probe, Secret, Settings, Traced
+from butter_proto import (
+    CLI,
+    EndKind,
+    Framing,
+    KeepaliveSettings,
+    Probe,
+    Secret,
+    Settings,
+    State,
+    Traced,
+)
 from butter_proto.redaction import Redaction
-from butter_proto.trace import HIDDEN, MASK, Tracer
+from butter_proto.secret import MASK
+from butter_proto.trace import HIDDEN, Tracer
 from tests.proto.gateway_side import (
     PASSWORD,
     PAYLOAD,
@@ -32,6 +43,7 @@ MARK: Final = "QQ-"
 KEYS: Final = (
     *("token", "password", "deviceToken", "bootstrapToken", "signature", "recoveryScope"),
     *("deviceTokens", "pluginSurfaceUrls", "Authorization", "Set-Cookie", "apiKey", "setupCode"),
+    *("jwt", "idJwt", "bearer", "pass", "Pwd"),
 )
 
 
@@ -313,6 +325,50 @@ def test_long_and_deep_values_are_told_short() -> None:
     assert told["flag"] is True
     assert told["deep"] == [[[["(1 items)"]]]]
     assert told["..."] == "(13 more)"
+
+
+def test_of_a_url_the_query_is_not_told() -> None:
+    url = f"see wss://gateway/path?key={MARK}secret and https://gateway/#{MARK}secret, really?"
+    told = told_of({"event": "connect.challenge", "payload": {"text": url}})["payload"]["text"]
+    assert told == "see wss://gateway/path?*** and https://gateway/#*** really?"
+
+
+def test_a_message_with_many_texts_under_a_secret_key_is_told_by_its_size() -> None:
+    def told(count: int) -> Any:
+        payload = {"token": [f"QQ-{number:03}" for number in range(count)], "text": "QQ-000"}
+        return told_of({"event": "connect.challenge", "payload": payload})
+
+    assert told(64)["payload"]["text"] == MASK
+    assert told(65) == HIDDEN
+
+
+def test_a_line_is_ascii_and_nothing_in_it_acts_on_a_terminal() -> None:
+    foreign = "\x1b[2J\ud800\u202e\x9b\x7f\nx日"
+    message = json.dumps({"type": "event", "event": foreign})
+    traced: list[Traced] = []
+    tracer = Tracer(traced.append, 1, Redaction(()))
+    tracer.message(message, len(message), sent=False)
+    tracer.control(f"close 1000 {foreign}", 9, sent=False)
+    tracer.head(b"HTTP/1.1 200 \x1b[2J\xff\x7f\r\n\r\n", sent=False)
+    assert len(traced) == 3
+    for one in traced:
+        assert str(one).isascii()
+        assert str(one).isprintable()
+
+
+@over_both_framings
+def test_a_trace_that_raises_is_told_no_more_and_changes_nothing(framing: Framing) -> None:
+    calls: list[Traced] = []
+
+    def trace(one: Traced) -> None:
+        calls.append(one)
+        raise UnicodeEncodeError("ascii", "x", 0, 1, "no")
+
+    world = World(Settings(token=TOKEN, framing=framing), trace=trace)
+    world.online()
+    world.exchange(1, [partial(answered, which=0, payload=1)])
+    assert world.machine.state is State.ONLINE
+    assert len(calls) == 1
 
 
 # --- and nothing else -----------------------------------------------------------------------
