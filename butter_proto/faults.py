@@ -3,7 +3,8 @@
 Rules kept here:
 
 * An exception is known by the names of its types, so that no socket or TLS module is imported.
-* Groups and causes are walked; the first that says something counts.
+* Groups and causes are walked; the first that has a known kind counts, and of unknown ones the
+  first that has a text.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def fault_of(error: BaseException) -> TransportFault:
         kind = _kind_of(cause)
         if kind is not FaultKind.OTHER:
             return TransportFault(kind, str(cause))
-    return TransportFault(FaultKind.OTHER, str(error) or type(error).__name__)
+    text = next(filter(None, map(str, _causes(error))), type(error).__name__)
+    return TransportFault(FaultKind.OTHER, text)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

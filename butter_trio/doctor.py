@@ -6,6 +6,7 @@ Rules kept here:
   as any program makes it, whose trace shows how far it came.
 * It is one attempt, with the one repair that the reconnect table knows. Nothing is waited for: a
   device that has to be approved is a failure with the command that approves it.
+* What a repair covers up is told all the same: what was given and is wrong is a failure.
 * It is well only if every scope that was asked for was granted and the gateway calls itself well.
 """
 
@@ -13,22 +14,20 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import attrs
 import trio
 
 from butter_proto import events
 from butter_proto.connector import Connector
+from butter_proto.credentials import TOKEN_MISMATCH
 from butter_proto.device_auth import device_id
 from butter_proto.endpoint import Reach
 from butter_proto.errors import (
     Ending,
-    EndKind,
-    FaultKind,
     GaveUp,
     InvalidSettings,
     LocalProtocolError,
@@ -41,16 +40,15 @@ from butter_proto.settings import ReconnectSettings, Timeouts, adapter_settings
 from butter_proto.trace import Trace, Traced
 from butter_trio.access import Access
 from butter_trio.background import background
-from butter_trio.client import Gateway, NoticeStream, connect
-from butter_trio.findings import Failed, Finding, Findings, Step
+from butter_trio.client import Gateway, NoticeStream, StateStream, connect
+from butter_trio.findings import Failed, Finding, Findings, Step, known_of
+from butter_trio.progress import Progress
 from butter_trio.reachability import other_scheme, reach, speaks_tls
 from butter_trio.tunnel import require
-from butter_trio.words import NO_ANSWER, notable
+from butter_trio.words import LOOK, NO_ANSWER, notable
 
 LIMIT: Final = 15.0
 """Seconds that a step may take if nothing else is said."""
-_WRONG_CLOCK: Final = 60.0
-"""Seconds between two clocks above which it is told."""
 _NO_DEVICE: Final = (
     "Without a device, scopes are granted only on loopback, to the identities "
     "gateway-client/backend and cli/cli, and where nothing in front makes the connection look "
@@ -58,6 +56,7 @@ _NO_DEVICE: Final = (
 )
 _DEVICE: Final = "See what the device is approved for on the gateway: openclaw devices list"
 _UNWELL: Final = "The gateway runs and is not well: look at its log, and at openclaw status."
+_COVERED_UP: Final = "the stored device token gets us in all the same; it may end any day"
 _PLACES: Final = {
     Reach.LOOPBACK: "this machine",
     Reach.PRIVATE: "a private network",
@@ -120,41 +119,6 @@ def _look_at_url(
     return attrs.evolve(access, settings=settings), command
 
 
-@attrs.define
-class _Progress:
-    """How far one connection came, by its trace. Times are on trio's clock, None: never."""
-
-    transport_id: int
-    began: float
-    upgraded: float | None = None
-    challenged: float | None = None
-    server: str | None = None
-    """What the answer to the upgrade names as the server."""
-    ahead: float | None = None
-    """By how many seconds the gateway's clock is ahead of this machine's."""
-
-    def received(self, told: Any, now: float) -> None:
-        """Take note of what came."""
-        match told:
-            case [first, *headers]:
-                named = (header.partition(": ") for header in headers)
-                self.server = next((v for n, _, v in named if n.lower() == "server"), None)
-                if first.split()[1:2] == ["101"]:
-                    self.upgraded = now
-            case {"event": "connect.challenge", "payload": payload}:
-                self.challenged = now
-                match payload:
-                    case {"ts": int(ts)}:
-                        self.ahead = ts / 1000 - time.time()
-
-    @property
-    def step(self) -> Step:
-        """The step at which it is."""
-        if self.upgraded is None:
-            return Step.UPGRADE
-        return Step.CHALLENGE if self.challenged is None else Step.CONNECT
-
-
 class _Conversation:
     """One connection, from the upgrade to the answer of a request."""
 
@@ -165,7 +129,11 @@ class _Conversation:
         self._command = command
         self._findings = findings
         self._trace = trace
-        self._progress = _Progress(0, 0.0)
+        self._progress = Progress()
+        self._first = self._progress
+        """Of the first attempt, and ``_progress`` of the last one."""
+        self._repaired: list[Ending] = []
+        """How the attempts before the last one ended."""
         self._notes: list[str] = []
 
     async def hold(self, url: str) -> None:
@@ -182,8 +150,10 @@ class _Conversation:
         try:
             async with (
                 opening as gateway,
+                gateway.states() as states,
                 gateway.notices() as notices,
-                background(partial(self._follow, notices)),
+                background(partial(self._follow_states, states)),
+                background(partial(self._follow_notices, notices)),
             ):
                 await gateway.wait_online()
                 self._greeted(gateway.hello)
@@ -198,13 +168,21 @@ class _Conversation:
         """Take note of a message, and pass it on."""
         now = trio.current_time()
         if traced.transport_id != self._progress.transport_id:
-            self._progress = _Progress(traced.transport_id, now)
+            is_first = self._progress.transport_id == 0
+            self._progress = Progress(traced.transport_id, now)
+            if is_first:
+                self._first = self._progress
         if not traced.sent:
             self._progress.received(traced.told, now)
         if self._trace is not None:
             self._trace(traced)
 
-    async def _follow(self, notices: NoticeStream) -> None:
+    async def _follow_states(self, states: StateStream) -> None:
+        async for event in states:
+            if isinstance(event, events.Retrying):
+                self._repaired.append(event.ending)
+
+    async def _follow_notices(self, notices: NoticeStream) -> None:
         async for notice in notices:
             text = notable(notice)
             if text is not None and not isinstance(
@@ -221,36 +199,50 @@ class _Conversation:
 
     async def _refused(self, ending: Ending) -> None:
         """Say at which step a connection ended, after those that went well."""
-        step = _STEP_OF.get(ending.kind, self._progress.step)
+        if self._repaired:
+            first, *others = (*self._repaired, ending)
+            notes = (*(f"then, with another credential: {other}" for other in others),)
+            self._fail(first, self._first, notes=notes)
         hint = ""
-        if ending.kind is EndKind.TRANSPORT_FAILED and not ending.transport_opened:
-            assert ending.fault is not None
-            step = _STEP_OF_FAULT.get(ending.fault.kind, Step.TCP)
-        elif step is Step.UPGRADE and not self._command.tls and await speaks_tls(self._command):
-            hint = other_scheme(self._command)
-        self._went_well_before(step)
-        server = self._progress.server
-        facts = {"http_status": ending.http_status, "server": server} if server else {}
-        self._findings.fail_by(step, ending, hint, self._take_notes(), **facts)
+        in_clear = not self._command.tls
+        if in_clear and self._progress.step_of(ending) is Step.UPGRADE:
+            hint = other_scheme(self._command) if await speaks_tls(self._command) else ""
+        self._fail(ending, self._progress, hint)
 
-    def _went_well_before(self, step: Step) -> None:
-        progress = self._progress
+    def _fail(
+        self, ending: Ending, progress: Progress, hint: str = "", notes: tuple[str, ...] = ()
+    ) -> NoReturn:
+        """Take down where an attempt ended. The way there was found to be open before."""
+        step = progress.step_of(ending)
+        self._went_well_before(step, progress)
+        facts: dict[str, Any] = {}
+        if ending.http_status is not None:
+            facts["http_status"] = ending.http_status
+        if progress.server is not None and step is Step.UPGRADE:
+            facts["server"] = progress.server
+            notes = (*notes, f"it was {progress.server} that answered")
+        self._findings.fail_by(step, ending, hint, (*notes, *self._take_notes()), **facts)
+
+    def _went_well_before(self, step: Step, progress: Progress) -> None:
         upgraded, challenged = progress.upgraded, progress.challenged
         if upgraded is not None and step is not Step.UPGRADE:
             seen = f"accepted{f' by {progress.server}' if progress.server else ''}"
             self._findings.well(Step.UPGRADE, seen, upgraded - progress.began)
-        if upgraded is not None and challenged is not None and step is not Step.CHALLENGE:
+        if upgraded is not None and challenged is not None and step is Step.CONNECT:
             ahead = progress.ahead
             self._findings.well(
                 Step.CHALLENGE,
                 "received",
                 challenged - upgraded,
-                _notes_on_clock(ahead),
+                progress.notes_on_clock,
                 clock_ahead_s=None if ahead is None else round(ahead, 3),
             )
 
     def _greeted(self, hello: events.Hello) -> None:
-        self._went_well_before(Step.CONNECT)
+        for ending in self._repaired:
+            if ending.error is not None and ending.error.detail_code == TOKEN_MISMATCH:
+                self._fail(ending, self._first, notes=(_COVERED_UP,))
+        self._went_well_before(Step.CONNECT, self._progress)
         device = self._access.device
         facts = {
             "server_version": hello.server_version,
@@ -267,7 +259,8 @@ class _Conversation:
             seen += f", device {facts['device_id']}"
         challenged = self._progress.challenged
         seconds = None if challenged is None else trio.current_time() - challenged
-        self._findings.well(Step.CONNECT, seen, seconds, self._take_notes(), **facts)
+        notes = (*(f"at first: {ending}" for ending in self._repaired), *self._take_notes())
+        self._findings.well(Step.CONNECT, seen, seconds, notes, **facts)
 
     def _compare_scopes(self, hello: events.Hello) -> None:
         device = self._access.device is not None
@@ -288,34 +281,17 @@ class _Conversation:
         try:
             payload = await gateway.request(METHOD_HEALTH)
         except (RequestFailed, LocalProtocolError) as error:
-            self._findings.fail(Step.HEALTH, str(error), _UNWELL)
+            self._unanswered(error, gateway.last_ending)
         seconds = trio.current_time() - began
         if isinstance(payload, dict) and payload.get("ok") is False:
             self._findings.fail(Step.HEALTH, "the gateway says that it is not well", _UNWELL)
         seen = "the gateway answers, and is well"
         self._findings.well(Step.HEALTH, seen, seconds, self._take_notes())
 
-
-def _notes_on_clock(ahead: float | None) -> tuple[str, ...]:
-    if ahead is None or abs(ahead) < _WRONG_CLOCK:
-        return ()
-    where = "ahead of" if ahead > 0 else "behind"
-    text = f"the gateway's clock is {abs(ahead):.0f} s {where} this machine's; "
-    return (text + "that does no harm, for a device signs the gateway's time",)
-
-
-_STEP_OF: Final = {
-    EndKind.PIN_MISMATCH: Step.PIN,
-    EndKind.OPEN_TIMEOUT: Step.UPGRADE,
-    EndKind.UPGRADE_REFUSED: Step.UPGRADE,
-    EndKind.NOT_WEBSOCKET: Step.UPGRADE,
-    EndKind.CHALLENGE_TIMEOUT: Step.CHALLENGE,
-    EndKind.CHALLENGE_INVALID: Step.CHALLENGE,
-}
-"""The endings that name their step; another one is where the connection had come to."""
-_STEP_OF_FAULT: Final = {
-    FaultKind.DNS: Step.DNS,
-    FaultKind.PROXY: Step.PROXY,
-    FaultKind.PROXY_REFUSED: Step.PROXY,
-    FaultKind.CERTIFICATE: Step.TLS,
-}
+    def _unanswered(self, error: RequestFailed | LocalProtocolError, ending: Ending | None) -> None:
+        """Take down why a request has no result."""
+        if ending is not None and ending.online:
+            self._findings.fail_by(Step.HEALTH, ending, notes=self._take_notes())
+        refusal = error.error if isinstance(error, RequestFailed) else None
+        facts = known_of(refusal)
+        self._findings.fail(Step.HEALTH, str(error), LOOK, self._take_notes(), **facts)

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import attrs
 import trio
 
-from butter_proto.errors import Ending, EndKind
+from butter_proto.errors import Ending, EndKind, GatewayError
 from butter_proto.faults import fault_of
 from butter_proto.reconnect import advice
 from butter_trio.words import LOOK
@@ -139,9 +139,7 @@ class Findings:
     ) -> NoReturn:
         """Take down a step that failed by an ending; ``hint`` knows better than its advice."""
         known = {"ending": ending.kind.name, "fault": ending.fault and ending.fault.kind.name}
-        error = ending.error
-        if error is not None:
-            known |= {"code": error.code, "detail_code": error.detail_code}
+        known |= known_of(ending.error)
         self.fail(step, str(ending), hint or advice(ending) or LOOK, notes, **known, **facts)
 
     def fail_to_open(self, step: Step, error: Exception, late: str, hint: str = "") -> NoReturn:
@@ -161,6 +159,11 @@ class Findings:
     def _add(self, finding: Finding) -> None:
         self.all.append(finding)
         self._tell(finding)
+
+
+def known_of(error: GatewayError | None) -> dict[str, Any]:
+    """Return the codes of a refusal, if there is one, as values for programs."""
+    return {} if error is None else {"code": error.code, "detail_code": error.detail_code}
 
 
 def _ms(seconds: float | None) -> float | None:

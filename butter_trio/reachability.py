@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import attrs
 import trio
@@ -26,6 +26,7 @@ from butter_proto.errors import Ending, EndKind, FaultKind
 from butter_proto.faults import fault_of
 from butter_proto.machine import OpenTransport
 from butter_proto.pins import Pin, fingerprints, valid_until
+from butter_proto.proxy import unreachable
 from butter_trio.dial import Peer, dial_tcp, open_peer
 from butter_trio.findings import Findings, Step
 
@@ -120,8 +121,7 @@ class _Walk:
             with trio.fail_after(self._limit):
                 stream = await trio.open_tcp_stream(host, port)
         except (OSError, trio.TooSlowError) as error:
-            hint = await self._hint_for_dial(error)
-            self._findings.fail_to_open(Step.TCP, error, _DROPPED, hint)
+            await self._fail_dial(error)
         seconds = trio.current_time() - began
         with suppress(OSError):  # a peer that is gone again
             host, port = stream.socket.getpeername()[:2]
@@ -129,11 +129,21 @@ class _Walk:
         seen = f"{self._whose} accepts at {host} port {port}"
         self._findings.well(Step.TCP, seen, seconds, address=host, port=port)
 
+    async def _fail_dial(self, error: Exception) -> NoReturn:
+        """Say why nothing accepts: the gateway, or the proxy, which is then no gateway."""
+        proxy = self._command.proxy
+        if proxy is not None:
+            self._findings.nothing(Step.TCP, "the proxy does not accept")
+            if isinstance(error, OSError):
+                error = unreachable(proxy, error)
+            self._findings.fail_to_open(Step.PROXY, error, _DROPPED)
+        hint = await self._hint_for_dial(error)
+        self._findings.fail_to_open(Step.TCP, error, _DROPPED, hint)
+
     async def _hint_for_dial(self, error: Exception) -> str:
         """Look for a gateway at the usual port where nothing listens at this one."""
         command = self._command
-        refused = fault_of(error).kind is FaultKind.REFUSED
-        if not refused or command.proxy is not None or command.port == _USUAL_PORT:
+        if fault_of(error).kind is not FaultKind.REFUSED or command.port == _USUAL_PORT:
             return ""
         usual = attrs.evolve(command, port=_USUAL_PORT)
         if not (await speaks_http(usual) or await speaks_tls(usual)):

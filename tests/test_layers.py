@@ -82,6 +82,7 @@ ORDER: Final = (
     "butter_trio/check.py",
     "butter_trio/findings.py",
     "butter_trio/reachability.py",
+    "butter_trio/progress.py",
     "butter_trio/doctor.py",
     "butter_trio/show.py",
     "butter_trio/device_command.py",

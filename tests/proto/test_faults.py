@@ -72,3 +72,9 @@ def test_an_exception_that_is_its_own_cause_is_looked_at_once() -> None:
 
 def test_an_exception_without_a_text_is_told_by_its_name() -> None:
     assert fault_of(OSError()).text == "OSError"
+
+
+def test_an_exception_without_a_text_has_that_of_its_cause() -> None:
+    error = OSError()
+    error.__cause__ = RuntimeError("certificate required")
+    assert fault_of(error).text == "certificate required"

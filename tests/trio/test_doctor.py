@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import math
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -19,7 +22,7 @@ import pytest
 import trio
 import trustme
 
-from butter_proto import Device, GatewayError, StoreError
+from butter_proto import Device, GatewayError, StoreError, Traced
 from butter_proto.device import DeviceToken, MemoryStore, TokenKey
 from butter_proto.pins import fingerprints
 from butter_proto.secret import Secret
@@ -325,11 +328,20 @@ async def test_a_proxy_is_gone_through(proxy: LocalProxy) -> None:
 
 
 @real_time
-async def test_a_proxy_that_does_not_run_fails_at_tcp() -> None:
+async def test_a_proxy_that_does_not_run_fails_at_the_proxy() -> None:
     async with listening(upgrading) as port:
         pass
     last = await failed(f"ws://{HOST}:1", proxy=f"http://127.0.0.1:{port}")
-    assert last.step is Step.TCP
+    assert (last.step, last.facts["fault"]) == (Step.PROXY, "PROXY")
+    assert f"http://127.0.0.1:{port}" in last.seen
+    assert last.advice.startswith("Check the proxy")
+
+
+@real_time
+async def test_a_proxy_whose_host_drops_everything_fails_at_the_proxy() -> None:
+    with unanswered() as url:
+        last = await failed(f"ws://{HOST}:1", proxy=url.replace("ws:", "http:"), limit=0.3)
+    assert (last.step, last.seen) == (Step.PROXY, "no answer in time")
 
 
 @real_time
@@ -367,6 +379,30 @@ async def test_tls_is_told_with_its_version_and_the_certificate(
     assert tls.facts["certificate"] == fingerprints(der)
     assert tls.facts["valid_until"].endswith("Z")
     assert of(findings, Step.PIN).result is Result.SKIPPED
+
+
+@real_time
+async def test_a_gateway_that_wants_a_certificate_of_ours_says_so(
+    authority: trustme.CA, leaf: trustme.LeafCert, context: ssl.SSLContext
+) -> None:
+    strict = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf.configure_cert(strict)
+    authority.configure_trust(strict)
+    strict.verify_mode = ssl.CERT_REQUIRED
+
+    def shake_hands(door: socket.socket) -> None:  # trio's own streams would send no alert
+        for _ in range(3):  # the steps tcp and tls have connections of their own
+            with door.accept()[0] as accepted, contextlib.suppress(OSError):
+                strict.wrap_socket(accepted, server_side=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=shake_hands, args=(door,))
+        thread.start()
+        access = Access(Settings(token=TOKEN), ssl_context=context)
+        last = await failed(f"wss://127.0.0.1:{door.getsockname()[1]}", access)
+        thread.join(10)
+    assert last.step is Step.UPGRADE
+    assert "certificate required" in last.seen.replace("_", " ").lower()
 
 
 @real_time
@@ -456,7 +492,16 @@ async def test_another_http_server_fails_at_the_upgrade() -> None:
         last = await failed(f"ws://127.0.0.1:{port}")
     assert last.step is Step.UPGRADE
     assert (last.facts["http_status"], last.facts["server"]) == (404, "other/1")
+    assert "it was other/1 that answered" in last.notes
     assert "no!" not in repr(last)
+
+
+@real_time
+async def test_the_status_of_a_server_without_a_name_is_told() -> None:
+    async with listening(answering(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")) as port:
+        last = await failed(f"ws://127.0.0.1:{port}")
+    assert last.facts["http_status"] == 503
+    assert "server" not in last.facts
 
 
 @real_time
@@ -512,6 +557,68 @@ async def test_a_device_that_waits_for_approval_fails_with_the_command_that_appr
         assert (await found(url, access)).ok
 
 
+@real_time
+async def test_a_wrong_token_fails_also_where_the_stored_device_token_gets_in(
+    device: Device,
+) -> None:
+    async with serve(StandInGateway(token=TOKEN)) as url:
+        assert (await found(url, Access(Settings(token=TOKEN), device))).ok
+        last = await failed(url, Access(Settings(token="a wrong one"), device))
+    assert (last.step, last.facts["detail_code"]) == (Step.CONNECT, "AUTH_TOKEN_MISMATCH")
+    assert last.advice.startswith("The token is wrong.")
+    assert last.notes[0].startswith("the stored device token gets us in all the same")
+
+
+@real_time
+async def test_what_is_refused_before_a_repair_is_told_where_that_fails_too(
+    device: Device,
+) -> None:
+    stand_in = StandInGateway(token=TOKEN)
+    async with serve(stand_in) as url:
+        assert (await found(url, Access(Settings(token=TOKEN), device))).ok
+        (device_id,) = stand_in.devices
+        stand_in.rotate(device_id)
+        last = await failed(url, Access(Settings(token="a wrong one"), device))
+    assert last.facts["detail_code"] == "AUTH_TOKEN_MISMATCH"
+    assert "AUTH_DEVICE_TOKEN_MISMATCH" in last.notes[0]
+
+
+@real_time
+async def test_a_gateway_that_goes_during_a_repair_leaves_the_report_in_its_order(
+    device: Device,
+) -> None:
+    stand_in = StandInGateway(token=TOKEN)
+
+    def leave(one: Traced) -> None:
+        if isinstance(one.told, dict) and one.told.get("ok") is False:
+            stand_in.listening = False
+
+    async with serve(stand_in) as url:
+        assert (await found(url, Access(Settings(token=TOKEN), device))).ok
+        access = Access(Settings(token="a wrong one"), device)
+        findings = await examine(url, access, tell=ignore, trace=leave, limit=1.0)
+    last = findings.all[-1]
+    assert [one.step for one in findings.all] == list(Step)[: len(findings.all)]
+    assert (last.step, last.facts["detail_code"]) == (Step.CONNECT, "AUTH_TOKEN_MISMATCH")
+    assert "connection refused" in last.notes[0]
+
+
+@real_time
+async def test_a_setup_code_that_is_used_up_is_noted_where_the_stored_token_went_before(
+    device: Device,
+) -> None:
+    stand_in = StandInGateway(token=TOKEN, bootstrap_token="QQ-a-setup-code-QQ")
+    async with serve(stand_in) as url:
+        assert (await found(url, Access(Settings(token=TOKEN), device))).ok
+        (device_id,) = stand_in.devices
+        stand_in.rotate(device_id)
+        pairing = Settings(bootstrap_token="QQ-a-setup-code-QQ")
+        findings = await found(url, Access(pairing, device))
+    notes = of(findings, Step.CONNECT).notes
+    assert notes[0].startswith("at first: ")
+    assert "AUTH_DEVICE_TOKEN_MISMATCH" in notes[0]
+
+
 class BrokenStore(MemoryStore):
     """A store that cannot be read."""
 
@@ -558,6 +665,7 @@ async def test_scopes_that_are_not_granted_fail_and_are_named() -> None:
         ({"ok": False}, 0.0, "not well"),
         (None, math.inf, "health"),
     ],
+    ids=["refused", "not ok", "silent"],
 )
 @real_time
 async def test_a_gateway_that_is_not_well_fails_at_health(
@@ -569,3 +677,21 @@ async def test_a_gateway_that_is_not_well_fails_at_health(
         last = await failed(url, limit=0.5)
     assert last.step is Step.HEALTH
     assert seen in last.seen
+    assert ("is not well" in last.advice) is (answer == {"ok": False})
+    assert last.facts.get("code") == (answer.code if isinstance(answer, GatewayError) else None)
+
+
+@real_time
+async def test_a_connection_that_ends_before_health_is_answered_is_told_by_its_ending() -> None:
+    stand_in = StandInGateway(token=TOKEN)
+    stand_in.reply("health", {"ok": True}, delay=60)
+
+    def close(one: Traced) -> None:
+        if isinstance(one.told, dict) and one.told.get("method") == "health":
+            stand_in.close(1008, "slow consumer")
+
+    async with serve(stand_in) as url:
+        findings = await examine(url, Access(Settings(token=TOKEN)), tell=ignore, trace=close)
+    last = findings.all[-1]
+    assert (last.step, last.facts["ending"]) == (Step.HEALTH, "CLOSED_BY_PEER")
+    assert "read faster" in last.advice
