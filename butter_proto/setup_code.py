@@ -4,6 +4,8 @@ Rules kept here:
 
 * A setup code is base64url of a JSON object with ``url`` and ``bootstrapToken``; other keys are
   passed over. A text that is nothing of the kind is a bootstrap token itself.
+* A ``?token=`` in its url is left out: it is the code's token that pairs, and the connector would
+  use the other one first.
 * A code that was copied in part is an error, not a token that the gateway would refuse.
 * No error shows the code. Whether it has expired is for the gateway to say: this machine's clock
   may be wrong (lesson 5).
@@ -34,7 +36,7 @@ class SetupCode:
     """What pairs a device once. ``url`` is None where only a bootstrap token was given."""
 
     bootstrap_token: Secret
-    url: str | None = None
+    url: str | None = attrs.field(default=None, repr=False)
 
 
 def parse_setup_code(text: str) -> SetupCode:
@@ -53,8 +55,8 @@ def parse_setup_code(text: str) -> SetupCode:
     url, shown = fields.get("url"), fields.get("bootstrapToken")
     if not (isinstance(url, str) and isinstance(shown, str) and is_text(shown)):
         raise InvalidSettings(f"this setup code has no url or no bootstrapToken: {_ADVICE}")
-    parse_url(url)
-    return SetupCode(Secret(shown), url)
+    endpoint, shared_token = parse_url(url)
+    return SetupCode(Secret(shown), url if shared_token is None else endpoint.url)
 
 
 def _decoded(code: str) -> bytes:

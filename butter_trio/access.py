@@ -24,7 +24,7 @@ class Access:
     """In place of the platform's trust."""
     trust_env: bool = False
     """Whether the environment may name a proxy."""
-    url: str | None = None
+    url: str | None = attrs.field(default=None, repr=False)
     """Where the setup code leads to, if one was given that says it."""
 
     def connect(

@@ -3,8 +3,9 @@
 Rules kept here:
 
 * A secret on the command line can be seen by every user of the machine (``ps``). So the process
-  starts itself again at once with the secrets in its environment, where only its owner sees them.
-  For a moment they were to be seen: the variables are the safe way.
+  starts itself again at once and takes the secrets over by a pipe. For a moment they were to be
+  seen: the variables are the safe way. On Windows nothing is hidden.
+* Where it cannot start again as it was started it runs on with what it has.
 * Without the extra ``cli`` there is one line on how to get it, and exit code 1.
 """
 
@@ -23,7 +24,7 @@ _EXTRA: Final = frozenset({"click", "rich"})
 _INTERRUPTED: Final = 130
 """128 + SIGINT."""
 _HIDDEN_VARIABLE: Final = "OPENBUTTER_HIDDEN"
-"""Takes the secrets, a JSON list, from the first start to the second; then it is gone."""
+"""From the first start to the second: the process, and its end of the pipe with the secrets."""
 
 
 def main() -> None:
@@ -37,8 +38,8 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int:
     handed_over = os.environ.pop(_HIDDEN_VARIABLE, None)
-    if handed_over is not None:
-        arguments = _restored(arguments, handed_over)
+    if handed_over is not None and handed_over.startswith(f"{os.getpid()}:"):
+        arguments = _restored(arguments, int(handed_over.partition(":")[2]))
     else:
         visible, secrets = hide(arguments)
         if secrets:
@@ -57,19 +58,38 @@ def _start_again(visible: Sequence[str], secrets: Sequence[str]) -> None:
     """Replace this process by one with other arguments; returns where that cannot be done."""
     if os.name != "posix":  # elsewhere exec starts a second process and the first one ends
         return
-    interpreter = sys.orig_argv[1 : len(sys.orig_argv) - len(visible)]
-    environment = os.environ | {_HIDDEN_VARIABLE: json.dumps(secrets)}
+    count = len(sys.orig_argv) - len(visible)
+    if sys.orig_argv[count:] != sys.argv[1:]:  # somebody has changed sys.argv: who knows how
+        return
     with suppress(OSError):
-        os.execve(sys.executable, [sys.executable, *interpreter, *visible], environment)  # noqa: S606
+        ours = _pipe_with(json.dumps(secrets).encode())
+        try:
+            environment = os.environ | {_HIDDEN_VARIABLE: f"{os.getpid()}:{ours}"}
+            interpreter = sys.orig_argv[1:count]
+            os.execve(sys.executable, [sys.executable, *interpreter, *visible], environment)  # noqa: S606
+        finally:
+            os.close(ours)
 
 
-def _restored(arguments: list[str], handed_over: str) -> list[str]:
-    """Put the secrets back; a variable that somebody else has set changes nothing."""
-    with suppress(ValueError):
-        secrets = json.loads(handed_over)
-        if isinstance(secrets, list) and all(isinstance(secret, str) for secret in secrets):
-            return restore(arguments, secrets) or arguments
-    return arguments
+def _pipe_with(data: bytes) -> int:
+    """Return the end of a pipe from which this comes, for a process that follows."""
+    import fcntl  # noqa: PLC0415 - only where the process can start again
+
+    ours, theirs = os.pipe()
+    try:
+        os.set_blocking(theirs, False)
+        if os.write(theirs, data) < len(data):
+            raise BlockingIOError
+        return fcntl.fcntl(ours, fcntl.F_DUPFD, 3)  # inherited, and none of the standard streams
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def _restored(arguments: list[str], pipe: int) -> list[str]:
+    """Put the secrets back."""
+    with open(pipe, "rb") as handed_over:
+        return restore(arguments, json.load(handed_over)) or arguments
 
 
 if __name__ == "__main__":

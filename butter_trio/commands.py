@@ -17,6 +17,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
@@ -41,8 +42,8 @@ from butter_trio.device_command import device
 from butter_trio.doctor_command import doctor
 from butter_trio.hidden import hide
 from butter_trio.interrupt import run_until_interrupted
-from butter_trio.options import access_options, token_option
-from butter_trio.output import json_text, masked, tell
+from butter_trio.options import access_options, token_option, url_argument
+from butter_trio.output import json_text, masked, prepare_streams, tell
 from butter_trio.serve import serve
 from butter_trio.show import progress, show_report
 from butter_trio.words import explain_failure, notable, trouble
@@ -50,6 +51,7 @@ from butter_trio.words import explain_failure, notable, trouble
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    prepare_streams()
     logging.getLogger("butter_trio").addHandler(logging.NullHandler())  # `tell` says it better
     try:
         code = butter.main(arguments, prog_name="butter", standalone_mode=False)
@@ -112,7 +114,7 @@ butter.add_command(doctor)
 
 
 @butter.command("check")
-@click.argument("url", required=False)
+@url_argument(required=False)
 @access_options
 @click.option(
     "--duration",
@@ -177,6 +179,7 @@ def _stand_in(settings: Settings) -> StandInGateway:
         token=None if token is None else token.reveal(),
         password=None if password is None or token is not None else password.reveal(),
         legacy=settings.dialect is Dialect.OPENBUTTER_V1,
+        wall_clock=lambda _: time.time_ns() // 1_000_000,
     )
 
 
@@ -203,7 +206,7 @@ def _show_nothing(_: Run) -> None:
 
 
 @butter.command()
-@click.argument("url")
+@url_argument()
 @click.argument("method")
 @click.argument("params", type=_to_json, required=False, metavar="[PARAMS_JSON]")
 @access_options
@@ -245,7 +248,7 @@ def _tell_refusal(refusal: RequestRefused) -> None:
 
 
 @butter.command()
-@click.argument("url")
+@url_argument()
 @click.argument("events", nargs=-1, metavar="[EVENT]...")
 @access_options
 @_timeout

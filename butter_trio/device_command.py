@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from butter_proto.device_auth import base64url, device_id
-from butter_proto.endpoint import parse_url
 from butter_proto.errors import StoreError
 from butter_proto.printable import printable
-from butter_trio.options import device_folder_option
+from butter_trio.options import device_folder_option, to_origin
 from butter_trio.output import json_text, tell
 
 if TYPE_CHECKING:
@@ -101,9 +100,15 @@ def new(*, device_folder: Path | None, replace: bool) -> int:
 
 @device.command()
 @device_folder_option
-@click.option("--gateway", metavar="URL", help="Only the tokens of this gateway; the device stays.")
+@click.option(
+    "--gateway",
+    "origin",
+    type=to_origin,
+    metavar="URL",
+    help="Only the tokens of this gateway; the device stays.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def forget(*, device_folder: Path | None, gateway: str | None, yes: bool) -> int:
+def forget(*, device_folder: Path | None, origin: str | None, yes: bool) -> int:
     """Remove the device and its tokens from this machine.
 
     The gateways still list it: 'openclaw devices remove' is for them.
@@ -111,7 +116,6 @@ def forget(*, device_folder: Path | None, gateway: str | None, yes: bool) -> int
     from butter_proto.storage import default_folder, forget_device  # noqa: PLC0415 - an extra
 
     folder = (device_folder or default_folder()).absolute()
-    origin = None if gateway is None else parse_url(gateway)[0].origin
     what = "the device and its tokens" if origin is None else f"the tokens of {origin}"
     if not yes and not _confirmed(f"Forget {what} in {folder}?"):
         tell("nothing was forgotten")

@@ -20,7 +20,7 @@ _MS = 1000
 
 
 @click.command()
-@click.argument("url")
+@click.argument("url", required=False)
 @access_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
@@ -37,12 +37,16 @@ _MS = 1000
     metavar="SECONDS",
     help="For each step.",
 )
-def doctor(url: str, access: Access, *, as_json: bool, traced: bool, timeout: float) -> int:
+def doctor(url: str | None, access: Access, *, as_json: bool, traced: bool, timeout: float) -> int:
     """Go the whole way to URL, and tell where it ends, why, and what to do.
 
+    Without URL the gateway of the setup code is examined.
     Looks at the name, the port, the proxy, TLS, the pin, the upgrade, the challenge, the connect
     request, the scopes and the health, in this order. Exit code 0: all of it is well.
     """
+    where = url or access.url
+    if where is None:
+        raise click.UsageError("name the gateway's URL, or give a setup code that has it")
 
     async def main() -> int:
         began = trio.current_time()
@@ -57,7 +61,7 @@ def doctor(url: str, access: Access, *, as_json: bool, traced: bool, timeout: fl
                 tell(f"{ms:9.1f} ms {one}")
 
         findings = await examine(
-            url,
+            where,
             access,
             tell=_ignore if as_json else show_finding,
             trace=on_traced if traced else None,

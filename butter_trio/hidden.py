@@ -4,8 +4,8 @@ Rules kept here:
 
 * `hide` and `restore` walk the same places in the same way, so that restoring what was hidden
   gives the same command line, whatever stands in it.
-* The places: the value of each option that takes a secret, and of a gateway's URL what stands
-  before the ``@`` and behind the ``?``.
+* The places: the value of each option that takes a secret, and of a URL, alone or as the value of
+  any option, what stands before the ``@`` and from the ``?`` or ``#`` on.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from butter_proto.secret import MASK
+
 SECRET_OPTIONS: Final = ("--token", "--password", "--setup-code", "--header", "--proxy")
 """The options whose values nobody else may see."""
-MASK: Final = "***"
-"""What is to be seen in place of a secret."""
-_GATEWAY_URL: Final = re.compile(r"wss?://", re.IGNORECASE)
+_URL: Final = re.compile(r"\s*(?:ws|http)s?://", re.IGNORECASE)
+_QUERY: Final = re.compile(r"[?#]")
 
 
 def hide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -56,8 +57,10 @@ def _replaced(arguments: Sequence[str], replace: Callable[[str], str]) -> Iterat
             yield replace(argument)
         elif name in SECRET_OPTIONS and equals:
             yield f"{name}={replace(value)}"
-        elif _GATEWAY_URL.match(argument):
+        elif _URL.match(argument):
             yield _replaced_in_url(argument, replace)
+        elif name.startswith("-") and _URL.match(value):
+            yield f"{name}={_replaced_in_url(value, replace)}"
         else:
             is_value = argument in SECRET_OPTIONS
             yield argument
@@ -66,7 +69,8 @@ def _replaced(arguments: Sequence[str], replace: Callable[[str], str]) -> Iterat
 def _replaced_in_url(url: str, replace: Callable[[str], str]) -> str:
     scheme, separator, rest = url.partition("://")
     user, at, place = rest.rpartition("@")
-    host, question, query = place.partition("?")
     shown_user = replace(user) if at else ""
-    shown_query = replace(query) if question else ""
-    return f"{scheme}{separator}{shown_user}{at}{host}{question}{shown_query}"
+    shown_place = place
+    if question := _QUERY.search(place):
+        shown_place = place[: question.end()] + replace(place[question.end() :])
+    return f"{scheme}{separator}{shown_user}{at}{shown_place}"

@@ -5,7 +5,8 @@ Rules kept here:
 * What cannot be read is wrong usage and names its option; no text repeats what may be a secret.
 * A setup code is used where it is given: a token or password of the environment is then left
   aside, for the connector would use it first.
-* A device is made at its first use and never otherwise: its id is told, it has to be approved.
+* A device is made at its first use and never otherwise, so not for a URL that is refused: its id
+  is told, it has to be approved.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import functools
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,6 +27,7 @@ from butter_proto.endpoint import parse_url
 from butter_proto.errors import InvalidSettings
 from butter_proto.headers import Headers, to_headers
 from butter_proto.pins import Pin, to_pins
+from butter_proto.policy import check_transport
 from butter_proto.proxy_address import ProxyAddress, parse_proxy
 from butter_proto.secret import Secret, to_secret
 from butter_proto.settings import Settings
@@ -48,6 +51,11 @@ def _converted(convert: Callable[[str], _T]) -> Callable[[str], _T]:
     return to_value
 
 
+def _checked_url(text: str) -> str:
+    parse_url(text)
+    return text
+
+
 def _to_header(text: str) -> Headers:
     name, colon, value = text.partition(":")
     if not colon:
@@ -64,14 +72,23 @@ def _to_context(path: str) -> ssl.SSLContext:
         raise InvalidSettings(f"cannot read {path}: {error.strerror}") from None
 
 
+to_origin = _converted(lambda url: parse_url(url)[0].origin)
+"""From a gateway's URL to what its device tokens belong to."""
 token_option = click.option(
     "--token",
     type=_converted(to_secret),
     metavar="TOKEN",
     envvar=TOKEN_VARIABLE,
     help=f"Better set {TOKEN_VARIABLE}: other users of this machine may see a command line for a "
-    "moment, until butter has hidden it.",
+    "moment, until butter has hidden it; on Windows always.",
 )
+
+
+def url_argument(*, required: bool = True) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
+    """Make the argument ``url``; what is no gateway's URL is wrong usage."""
+    return click.argument("url", required=required, type=_converted(_checked_url))
+
+
 device_folder_option = click.option(
     "--device-folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -180,7 +197,7 @@ def _access(
 ) -> Access:
     if not device and (setup_code is not None or device_folder is not None):
         raise click.UsageError("--setup-code and --device-folder are for a device: add --device")
-    in_url = None if url is None else parse_url(url)[1]
+    in_url = _token_in(url)
     if in_url is not None and not _on_the_command_line("token"):
         token = Secret(in_url)
     if setup_code is not None:
@@ -196,13 +213,31 @@ def _access(
         headers=[header for each in headers for header in each],
         proxy=proxy,
     )
+    where = url or (None if setup_code is None else setup_code.url)
     return Access(
         settings,
-        device=_open_device(device_folder) if device else None,
+        device=_open_device(device_folder) if device and _may_be_used(where, settings) else None,
         ssl_context=ssl_context,
         trust_env=trust_env,
         url=None if setup_code is None else setup_code.url,
     )
+
+
+def _token_in(url: str | None) -> str | None:
+    """Return the token in a URL. One that is none has none, and is told where it is used."""
+    with suppress(InvalidSettings):
+        return None if url is None else parse_url(url)[1]
+    return None
+
+
+def _may_be_used(url: str | None, settings: Settings) -> bool:
+    """Tell whether a connection may be made there; if not, connecting says why."""
+    try:
+        if url is not None:
+            check_transport(parse_url(url)[0], settings)
+    except InvalidSettings:
+        return False
+    return True
 
 
 def _on_the_command_line(*names: str) -> bool:

@@ -35,6 +35,12 @@ def test_a_code_has_a_url_and_a_bootstrap_token_and_other_keys_are_passed_over(
     assert TOKEN not in repr(read)
 
 
+def test_a_shared_token_in_its_url_is_left_out() -> None:
+    read = parse_setup_code(code(url=f"{URL}/path?token=QQ-shared-QQ&a=b"))
+    assert read.url == f"{URL}/path?a=b"
+    assert "a=b" not in repr(read)
+
+
 @pytest.mark.parametrize("length", range(4))
 def test_a_code_is_read_whatever_copying_did_to_it(length: int) -> None:
     whole = code(note="~?" * 4 + "x" * length)

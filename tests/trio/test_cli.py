@@ -100,10 +100,13 @@ def test_check_shows_a_drop_on_stderr_and_in_the_result(
     assert "online again" in errors
 
 
-def test_check_of_a_url_that_cannot_work_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(["check", f"http://x/?token={TOKEN}"]) == 1
+@pytest.mark.parametrize("command", [["check", "URL"], ["watch", "URL"], ["call", "URL", "health"]])
+def test_what_is_no_gateway_url_is_wrong_usage(
+    command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://x/?token={TOKEN}"
+    assert run([url if each == "URL" else each for each in command]) == 2
     errors = capfd.readouterr().err
-    assert errors.count("\n") == 1
     assert "starts with ws:// or wss://" in errors
     assert TOKEN not in errors
 

@@ -56,6 +56,13 @@ def test_a_device_is_made_at_its_first_use_and_its_id_told(folder: Path, capfd: 
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("name", ["call", "check", "watch", "doctor"])
+def test_no_device_is_made_for_a_url_that_is_refused(name: str, folder: Path) -> None:
+    method = ["health"] if name == "call" else []
+    assert run([name, "ws://gateway.example.com", *method, "--token", TOKEN, "--device"]) == 1
+    assert not folder.exists()
+
+
 def test_without_device_none_is_made(folder: Path) -> None:
     with served(StandInGateway(token=TOKEN)) as url:
         assert run(["call", url, "health", "--token", TOKEN]) == 0

@@ -71,6 +71,9 @@ def test_the_process_list_has_no_secret(way: str) -> None:
         if said.startswith("made a device"):
             said = line_of(process.stderr)
         assert said.startswith("not connected: ")  # so it is past its start
+        given = Path(f"/proc/{process.pid}/environ").read_text()
+        assert _HIDDEN_VARIABLE in given
+        assert shows_none(given)
         title = Path(f"/proc/{process.pid}/cmdline").read_text()
         assert "watch\0wss://127.0.0.1:1" in title
         assert "***" in title
@@ -176,7 +179,42 @@ def test_what_takes_the_secrets_over_is_not_in_the_environment_any_more() -> Non
     assert done.stdout == f"{['check', '--token', SECRET, '--header', 'a: b']} False\n"
 
 
-@pytest.mark.parametrize("value", ["", "{", "{}", "[1]", '["a", "b"]'])
+@pytest.mark.parametrize(
+    "changed", ["sys.argv.append('x')", "sys.argv[1:] = ['check', '--token', 'QQ-s3cret-QQ']"]
+)
+def test_a_program_that_has_changed_its_arguments_is_not_started_again(changed: str) -> None:
+    script = (
+        f"import sys\n{changed}\nfrom butter_trio import cli, commands\n"
+        "commands.run = lambda given: print(given == sys.argv[1:])\ncli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "watch", "--token", SECRET],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == "True\n"
+
+
+def test_secrets_that_are_too_long_to_hand_over_are_used_all_the_same() -> None:
+    script = (
+        "from butter_trio import cli, commands\n"
+        "commands.run = lambda given: print(len(given[-1]))\ncli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "watch", "--token", 100_000 * "s"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("100000\n", "")
+
+
+@pytest.mark.parametrize("value", ["", "{", "{}", "[1]", '["a", "b"]', "1:1", "1"])
 def test_a_variable_of_somebody_else_changes_nothing(value: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "butter_trio.cli", "call", URL, "health", "--timeout", "0.2"],

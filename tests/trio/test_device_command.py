@@ -204,8 +204,8 @@ def test_forget_of_one_gateway_keeps_the_device_and_the_other_tokens(
 
 
 @pytest.mark.usefixtures("device_id")
-def test_forget_of_a_gateway_that_cannot_be_one_is_one_line(capfd: Capture) -> None:
-    assert run(["device", "forget", "--yes", "--gateway", "http://h"]) == 1
+def test_forget_of_a_gateway_that_cannot_be_one_is_wrong_usage(capfd: Capture) -> None:
+    assert run(["device", "forget", "--yes", "--gateway", "http://h"]) == 2
     assert "starts with ws:// or wss://" in capfd.readouterr().err
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from butter_proto.testing import StandInGateway
 from tests.trio.command_line import butter, served
+from tests.trio.test_cli_access import setup_code
 
 TOKEN = "QQ-a-secret-QQ"
+CODE = "QQ-a-bootstrap-token-QQ"
 STEPS = [
     *("url", "dns", "tcp", "proxy", "tls", "pin", "upgrade", "challenge", "connect", "scopes"),
     "health",
@@ -50,6 +53,28 @@ def test_json_is_one_object_with_every_step() -> None:
     assert all(set(step) >= KEYS for step in report["steps"])
     assert "trace" not in report
     assert done.stderr == ""
+
+
+def test_what_is_no_gateway_url_fails_at_the_url() -> None:
+    done = butter("doctor", "--json", "http://127.0.0.1", token=TOKEN)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["failed"] == "url"
+
+
+def test_the_setup_code_says_where_to_go(tmp_path: Path) -> None:
+    stand_in = StandInGateway(token=TOKEN, bootstrap_token=CODE)
+    with served(stand_in) as url:
+        device = ["--device", "--device-folder", str(tmp_path / "device")]
+        done = butter("doctor", *device, "--setup-code", setup_code(url, CODE))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "ok")
+
+
+def test_without_any_url_it_is_wrong_usage(tmp_path: Path) -> None:
+    device = ["--device", "--device-folder", str(tmp_path / "device")]
+    for given in ([], [*device, "--setup-code", CODE]):
+        done = butter("doctor", *given)
+        assert done.returncode == 2
+        assert "name the gateway's URL" in done.stderr
 
 
 def test_json_of_a_failure_names_the_step() -> None:

@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from butter_trio.hidden import MASK, SECRET_OPTIONS, hide, restore
+from butter_proto.secret import MASK
+from butter_trio.hidden import SECRET_OPTIONS, hide, restore
 
-SIGNS = "ws:/@?*=a\n -"
+SIGNS = "ws:/@?#*=a\n -"
 arguments = st.one_of(
     st.sampled_from([*SECRET_OPTIONS, MASK, "--", "--token=***", "ws://***@h?***", ""]),
     st.text(SIGNS, max_size=12),
     st.text(SIGNS, max_size=12).map("ws://{}".format),
     st.text(SIGNS, max_size=12).map("--token={}".format),
+    st.text(SIGNS, max_size=12).map("--gateway= ws://{}".format),
 )
 
 
@@ -33,6 +35,12 @@ arguments = st.one_of(
         (["WSS://me:a@h/?b"], ["WSS://***@h/?***"], ["me:a", "b"]),
         (["ws://me:a?b@h"], ["ws://***@h"], ["me:a?b"]),
         (["ws://h:x/?token=a"], ["ws://h:x/?***"], ["token=a"]),
+        (["--gateway=ws://h/?token=a"], ["--gateway=ws://h/?***"], ["token=a"]),
+        (["--gateway", "ws://h/?token=a"], ["--gateway", "ws://h/?***"], ["token=a"]),
+        ([" \tws://h/?token=a"], [" \tws://h/?***"], ["token=a"]),
+        (["ws://h/#token=a"], ["ws://h/#***"], ["token=a"]),
+        (["http://h/?token=a"], ["http://h/?***"], ["token=a"]),
+        (["https://h/?a#b"], ["https://h/?***"], ["a#b"]),
         (["ws://h:1", "--token"], ["ws://h:1", "--token"], []),
     ],
 )
