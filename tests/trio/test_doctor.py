@@ -565,7 +565,7 @@ async def test_a_wrong_token_fails_also_where_the_stored_device_token_gets_in(
         assert (await found(url, Access(Settings(token=TOKEN), device))).ok
         last = await failed(url, Access(Settings(token="a wrong one"), device))
     assert (last.step, last.facts["detail_code"]) == (Step.CONNECT, "AUTH_TOKEN_MISMATCH")
-    assert last.advice.startswith("The token is wrong.")
+    assert last.advice.startswith("The token is wrong")
     assert last.notes[0].startswith("the stored device token gets us in all the same")
 
 
