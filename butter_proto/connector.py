@@ -119,7 +119,7 @@ class Connector:
     bytes for nonces and masks (os.urandom). The id factories must never repeat a value.
     ``signer`` makes it a device: what is kept for ``token_key`` goes into ``start``, and each new
     token is told as `DeviceTokenIssued`, to be answered by ``token_stored``. ``trace`` is told of
-    each message on the wire, without secrets (trace.py); it must not block or raise.
+    each message on the wire, without secrets (trace.py); it must not block.
 
     Raises `InvalidSettings` for a URL that cannot work, or not safely (policy.py). Call ``start``
     first.

@@ -408,7 +408,7 @@ def connect(
     ``ssl_context`` replaces the platform's trust for wss URLs, ``dial`` replaces `dial_tcp`.
     ``trust_env`` lets ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name a proxy where
     ``settings`` name none (docs/proxies.md). ``trace`` is told of each message on the wire,
-    without secrets, and must not block or raise.
+    without secrets; it must not block, and one that raises is told no more.
 
     Raises `InvalidSettings` for what cannot work, `StoreError` where the device's tokens cannot be
     read, `ConnectTimeout` with the last ending after ``timeout`` seconds (None: never), `GaveUp`

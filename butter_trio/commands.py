@@ -15,6 +15,7 @@ import io
 import json
 import logging
 import os
+import re
 import secrets
 import sys
 import time
@@ -31,7 +32,7 @@ from butter_proto.endpoint import parse_url
 from butter_proto.errors import ButterError, ConnectionEnded, RequestRefused
 from butter_proto.events import EventsMissed, GatewayEvent
 from butter_proto.identity import VERSION
-from butter_proto.secret import Secret, redact
+from butter_proto.secret import LONG_ENOUGH, MASK, Secret, redact
 from butter_proto.settings import MONTH, Dialect, Settings
 from butter_proto.testing import StandInGateway
 from butter_trio.access import Access
@@ -75,10 +76,17 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _without_secrets(text: str, arguments: Sequence[str]) -> str:
-    """Mask what click quotes of a command line whose secrets stand where it expects none."""
+    """Mask what click quotes of a command line whose secrets stand where it expects none.
+
+    A short one is masked where it stands alone: in the middle of our own words it would show
+    itself.
+    """
     secrets = hide(arguments)[1]
-    quoted = {*secrets, *(repr(secret)[1:-1] for secret in secrets)}
-    return redact(text, (Secret(each) for each in quoted if each))
+    quoted = {*secrets, *(repr(secret)[1:-1] for secret in secrets)} - {""}
+    for each in quoted:
+        if len(each) < LONG_ENOUGH:
+            text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", MASK, text)
+    return redact(text, (Secret(each) for each in quoted if len(each) >= LONG_ENOUGH))
 
 
 def _to_json(text: str) -> Any:

@@ -50,7 +50,8 @@ def show(*, device_folder: Path | None, as_json: bool) -> int:
 
     folder = (device_folder or default_folder()).absolute()
     if not has_device(folder):
-        raise StoreError(f"no device is kept in {folder}: 'butter device new' makes one")
+        own = "" if device_folder is None else f" --device-folder {device_folder}"
+        raise StoreError(f"no device is kept in {folder}: 'butter device new{own}' makes one")
     key = open_device(folder, create=False).signer.public_key
     tokens: tuple[KeptToken, ...] | None = None
     error = None

@@ -42,7 +42,7 @@ def trouble(event: events.StateEvent | events.EventsMissed) -> str | None:
     match event:
         case events.Retrying():
             lost = "offline" if event.ending.online else "not connected"
-            return f"{lost}: {explain(event.ending)} Next attempt in {event.delay:.1f} s."
+            return f"{lost}: {explain(event.ending)} (next attempt in {event.delay:.1f} s)"
         case events.Online(resync=True):
             return "online again" + (", with a new gateway process" if event.boot_changed else "")
         case events.EventsMissed():

@@ -114,6 +114,17 @@ def test_a_secret_where_none_belongs_is_not_quoted(
     assert shows_none(capfd.readouterr().err)
 
 
+def test_a_short_secret_is_not_cut_out_of_our_own_words(capfd: Capture) -> None:
+    """It would show itself: ``bu******er``."""
+    assert run(["doctor", URL, "--setup-code", "xyz", "--device", "--token", "t"]) == 2
+    errors = capfd.readouterr().err
+    assert "butter doctor" in errors
+    assert run(["check", URL, "--", "--token", "t"]) == 2
+    errors = capfd.readouterr().err
+    assert "butter check" in errors
+    assert "(t)" not in errors
+
+
 @pytest.mark.parametrize("way", ["--token", "--token=", "--password", "in the url"])
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_what_a_gateway_says_shows_no_secret(way: str, as_json: list[str], capfd: Capture) -> None:
