@@ -24,3 +24,17 @@ async def relay(
         nursery.start_soon(download)
         await upload()
         nursery.cancel_scope.cancel()
+
+
+def forgiving(
+    serve: Callable[[trio.SocketStream], Awaitable[None]],
+) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    """Let it be the end of a connection, and not of the relay, that one side of it is gone."""
+
+    async def serve_one(client: trio.SocketStream) -> None:
+        try:
+            await serve(client)
+        except* (trio.BrokenResourceError, OSError):
+            pass
+
+    return serve_one

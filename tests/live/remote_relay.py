@@ -17,7 +17,7 @@ import trio
 
 from .certificates import Certificate
 from .real_gateway import RealGateway
-from .relay import CHUNK, relay
+from .relay import CHUNK, forgiving, relay
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
@@ -77,16 +77,6 @@ async def remote_relay(
     remote = RemoteRelay(gateway, address or next(_addresses), url)
     tls = None if certificate is None else certificate.serving()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, partial(_serve, remote, tls), [listener])
+        nursery.start_soon(trio.serve_listeners, forgiving(partial(remote.serve, tls)), [listener])
         yield remote
         nursery.cancel_scope.cancel()
-
-
-async def _serve(
-    remote: RemoteRelay, tls: ssl.SSLContext | None, socket: trio.SocketStream
-) -> None:
-    """Serve one client; that it or the gateway is gone ends the connection, not the relay."""
-    try:
-        await remote.serve(tls, socket)
-    except* (trio.BrokenResourceError, OSError):
-        pass

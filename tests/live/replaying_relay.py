@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from .relay import CHUNK, relay
+from .relay import CHUNK, forgiving, relay
 
 _NONCE: Final = re.compile(rb'(?<="nonce":")[^"]+(?=")')
 
@@ -43,6 +43,6 @@ async def replaying_relay(gateway_url: str, nonce: str) -> AsyncIterator[str]:
 
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        nursery.start_soon(trio.serve_listeners, forgiving(serve), [listener])
         yield f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
         nursery.cancel_scope.cancel()
