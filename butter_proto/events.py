@@ -245,7 +245,7 @@ class DeviceTokenIssued:
 class DeviceTokenNotStored:
     """A new device token may be lost when the program ends: storing it failed, or took too long.
 
-    Online follows all the same. The next connect with a shared token brings the token again.
+    Online follows all the same, and the token is told again with each hello until it is stored.
     """
 
     timed_out: bool

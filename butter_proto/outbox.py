@@ -24,7 +24,8 @@ from typing import Final
 from butter_proto.counters import Counters
 from butter_proto.machine import CHUNK, Close, Message, Ping, Text
 
-_CONTINUATION, _TEXT, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x8, 0x9, 0xA
+_CONTINUATION, _TEXT = 0x0, 0x1
+CLOSE, PING, PONG = 0x8, 0x9, 0xA
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 LENGTH_16: Final = 126
@@ -78,20 +79,20 @@ class Outbox:
 
     def ping(self, payload: bytes) -> Outgoing:
         """Queue a ping."""
-        return self._queue(_PING, payload)
+        return self._queue(PING, payload)
 
     def pong(self, payload: bytes) -> None:
         """Queue the answer to a ping."""
-        if len(self._control) >= MAX_PONGS and self._control[-1].opcode == _PONG:
+        if len(self._control) >= MAX_PONGS and self._control[-1].opcode == PONG:
             self._control.pop()
-        self._queue(_PONG, payload)
+        self._queue(PONG, payload)
 
     def close(self, code: int | None, reason: str) -> None:
         """Queue the Close frame and drop the messages; only the first call counts."""
         payload = b""
         if code is not None:
             payload = struct.pack("!H", code) + clipped_reason(reason).encode()
-        self._queue(_CLOSE, payload)
+        self._queue(CLOSE, payload)
         self._messages.clear()
         self._closed = True
 
@@ -129,7 +130,7 @@ class Outbox:
         payload, item.payload = item.payload, b""
         if item.opcode == _TEXT:
             return Text(payload.decode())
-        if item.opcode == _PING:
+        if item.opcode == PING:
             return Ping(payload)
         (code,) = struct.unpack_from("!H", payload)
         return Close(code, payload[2:].decode())

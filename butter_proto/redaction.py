@@ -18,7 +18,7 @@ import attrs
 
 from butter_proto.errors import MAX_REFUSAL_BODY, Ending, GatewayError
 from butter_proto.events import Hello
-from butter_proto.secret import LONG_ENOUGH, MASK, Secret, redact, without_cut_secret
+from butter_proto.secret import LONG_ENOUGH, MASK, Secret, long_enough, redact, without_cut_secret
 
 _REMEMBERED_NAMES: Final = 1000
 _LONGEST_REMEMBERED: Final = 100
@@ -54,8 +54,7 @@ class Redaction:
         """
         told = self._names.get(name)
         if told is None:
-            long_enough = [s for s in self._secrets if len(s.reveal()) >= LONG_ENOUGH]
-            told = redact(name, long_enough)
+            told = redact(name, long_enough(self._secrets))
             if len(self._names) < _REMEMBERED_NAMES and len(name) <= _LONGEST_REMEMBERED:
                 self._names[name] = told
         return told

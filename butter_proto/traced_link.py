@@ -8,7 +8,6 @@ Rules kept here:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final
 
@@ -16,16 +15,12 @@ from butter_proto.counters import Counters
 from butter_proto.errors import Ending, EndKind
 from butter_proto.link import Inbound, Link, LinkItem, Opened, PongReceived, Received
 from butter_proto.machine import Close, Message, Ping, Text
-from butter_proto.outbox import Outbox, Outgoing
+from butter_proto.outbox import CLOSE, PING, PONG, Outbox, Outgoing
 from butter_proto.settings import Probe
 from butter_proto.trace import Tracer
+from butter_proto.websocket import HEAD_END, HTTP, INFORMATIONAL, MAX_HEAD
 
-_CLOSE, _PING = 0x8, 0x9
-_NAMES: Final = {_PING: "ping", 0xA: "pong"}
-_HEAD_END: Final = re.compile(rb"\n\r?\n")
-_INFORMATIONAL: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d")
-_HTTP: Final = b"HTTP/1."
-_LONGEST_HEAD: Final = 16 * 1024
+_NAMES: Final = {PING: "ping", PONG: "pong"}
 
 
 def traced(link: Link, tracer: Tracer, entropy: Callable[[int], bytes], counters: Counters) -> Link:
@@ -49,7 +44,7 @@ class _TracedOutbox(Outbox):
             case Text(text):
                 self._tracer.message(text, len(text.encode()), sent=True)
             case Ping(payload):
-                self._tracer.control(_NAMES[_PING], len(payload), sent=True)
+                self._tracer.control(_NAMES[PING], len(payload), sent=True)
             case Close(code, reason):
                 self._tracer.control(_close(code, reason), len(reason.encode()) + 2, sent=True)
         return message
@@ -72,7 +67,7 @@ class _TracedOutbox(Outbox):
         payload = item.payload
         if item.opcode is None:
             self._tracer.head(payload, sent=True)
-        elif item.opcode == _CLOSE:
+        elif item.opcode == CLOSE:
             code = int.from_bytes(payload[:2]) if payload else None
             reason = payload[2:].decode()
             self._tracer.control(_close(code, reason), len(payload), sent=True)
@@ -128,19 +123,19 @@ class _TracedLink:
     def _read_heads(self, data: bytearray) -> None:
         """Tell of each HTTP head up to the one that is the answer; what follows is none."""
         while data:
-            if not _HTTP.startswith(data[: len(_HTTP)]):
+            if not HTTP.startswith(data[: len(HTTP)]):
                 self._tracer.no_http(len(data))
                 self._head = None
                 return
-            end = _HEAD_END.search(data)
+            end = HEAD_END.search(data)
             if end is None:
-                if len(data) > _LONGEST_HEAD:
+                if len(data) > MAX_HEAD:
                     self._head = None
                 return
             head = bytes(data[: end.end()])
             del data[: end.end()]
             self._tracer.head(head, sent=False)
-            if not _INFORMATIONAL.match(head):
+            if not INFORMATIONAL.match(head):
                 self._head = None
                 return
 

@@ -54,10 +54,10 @@ MAX_HEAD: Final = 16 * 1024
 """The largest HTTP response head, informational ones included, in bytes."""
 _MAX_REFUSAL_READ: Final = 16 * 1024
 """How much of it is read, chunk headers and trailers included; h11 has no limit under this."""
-_HTTP: Final = b"HTTP/1."
+HTTP: Final = b"HTTP/1."
 _ANY_HOST: Final = b"host"
-_HEAD_END: Final = re.compile(rb"\n\r?\n")
-_INFORMATIONAL: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d")
+HEAD_END: Final = re.compile(rb"\n\r?\n")
+INFORMATIONAL: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d")
 _NO_STATUS: Final = 1005
 _DATA_OPCODES: Final = range(3)
 
@@ -180,10 +180,10 @@ class WebSocketLink:
                 return self._read_body()
 
     def _read_head(self) -> bool:
-        if not _HTTP.startswith(self._buffer[: len(_HTTP)]):
+        if not HTTP.startswith(self._buffer[: len(HTTP)]):
             self._end(Ending(EndKind.NOT_WEBSOCKET, "no HTTP"))
             return True
-        found = _HEAD_END.search(self._buffer)
+        found = HEAD_END.search(self._buffer)
         size = found.end() if found else len(self._buffer)
         if self._head_size + size > MAX_HEAD:
             self._end(Ending(EndKind.LIMIT_EXCEEDED, f"HTTP response head over {MAX_HEAD} bytes"))
@@ -194,7 +194,7 @@ class WebSocketLink:
         self._head_size += size
         head = self._cut(size)
         self._needed = 1
-        if not _INFORMATIONAL.match(head):  # RFC 9110, 15.2: a client skips these
+        if not INFORMATIONAL.match(head):  # RFC 9110, 15.2: a client skips these
             self._feed(head)
         return True
 

@@ -25,7 +25,7 @@ from butter_trio.access import Access
 from butter_trio.background import background
 from butter_trio.client import Gateway, NoticeStream, StateStream
 from butter_trio.dial import Dial, dial_tcp
-from butter_trio.words import NO_ANSWER, explain, notable, trouble
+from butter_trio.words import NO_ANSWER, explain, milliseconds, notable, trouble
 
 HANDSHAKE_LIMIT: Final = 15.0
 """Seconds from the first attempt to the first hello."""
@@ -35,7 +35,6 @@ _SHORTEST_INTERVAL: Final = 0.5
 """Seconds; a faster keepalive would call a busy machine a silent gateway."""
 _REFRESH: Final = 0.25
 """Seconds between two calls of ``show``."""
-_MS: Final = 1000
 
 
 @attrs.frozen
@@ -144,7 +143,7 @@ class Run:
         handshake = None if self._first_online is None else self._first_online - self._started
         return Report(
             ok=reason is None,
-            handshake_ms=None if handshake is None else _ms(handshake),
+            handshake_ms=None if handshake is None else milliseconds(handshake),
             online_s=round(self._online_before + (0.0 if since is None else now - since), 3),
             online_at_end=since is not None,
             disconnects=stats.disconnects,
@@ -173,11 +172,7 @@ def percentile(seconds: list[float], share: float) -> float | None:
     """Return the value in milliseconds that ``share`` of all are at most (nearest rank)."""
     if not seconds:
         return None
-    return _ms(sorted(seconds)[math.ceil(share * len(seconds)) - 1])
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * _MS, 3)
+    return milliseconds(sorted(seconds)[math.ceil(share * len(seconds)) - 1])
 
 
 async def check(

@@ -15,8 +15,7 @@ from butter_trio.interrupt import run_until_interrupted
 from butter_trio.options import access_options
 from butter_trio.output import json_text, tell
 from butter_trio.show import show_finding, show_verdict
-
-_MS = 1000
+from butter_trio.words import MS
 
 
 @click.command()
@@ -53,7 +52,7 @@ def doctor(url: str | None, access: Access, *, as_json: bool, traced: bool, time
         lines: list[dict[str, Any]] = []
 
         def on_traced(one: Traced) -> None:
-            ms = (trio.current_time() - began) * _MS
+            ms = (trio.current_time() - began) * MS
             if as_json:
                 told = {"ms": round(ms, 3), "sent": one.sent, "size": one.size, "told": one.told}
                 lines.append({"transport": one.transport_id, **told})

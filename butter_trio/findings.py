@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import attrs
 import trio
@@ -19,9 +19,7 @@ import trio
 from butter_proto.errors import Ending, EndKind, GatewayError
 from butter_proto.faults import fault_of
 from butter_proto.reconnect import advice
-from butter_trio.words import LOOK
-
-_MS: Final = 1000
+from butter_trio.words import LOOK, milliseconds
 
 
 class Step(Enum):
@@ -116,7 +114,8 @@ class Findings:
         **facts: Any,
     ) -> None:
         """Take down a step that went well."""
-        self._add(Finding(step, Result.OK, seen, _ms(seconds), notes=notes, facts=facts))
+        ms = None if seconds is None else milliseconds(seconds)
+        self._add(Finding(step, Result.OK, seen, ms, notes=notes, facts=facts))
 
     def nothing(self, step: Step, why: str) -> None:
         """Take down a step at which there was nothing to look at."""
@@ -164,7 +163,3 @@ class Findings:
 def known_of(error: GatewayError | None) -> dict[str, Any]:
     """Return the codes of a refusal, if there is one, as values for programs."""
     return {} if error is None else {"code": error.code, "detail_code": error.detail_code}
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * _MS, 3)

@@ -16,16 +16,14 @@ import json
 import re
 import sys
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from butter_proto.printable import printable
-from butter_proto.secret import redact
+from butter_proto.secret import long_enough, redact
 from butter_proto.settings import Settings
 
-_MASKED_FROM: Final = 8
-"""Characters of a secret from which payloads that repeat it are masked."""
 _UNPRINTABLE = re.compile(
     r"[\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
 )
@@ -47,9 +45,7 @@ def tell(text: str) -> None:
 
 def masked(payload: Any, settings: Settings) -> Any:
     """Return a payload with the secrets of the settings masked."""
-    return redact(
-        payload, (each for each in settings.secrets if len(each.reveal()) >= _MASKED_FROM)
-    )
+    return redact(payload, long_enough(settings.secrets))
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

@@ -11,7 +11,6 @@ Rules kept here:
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -21,7 +20,7 @@ from typing import Any, Final, NoReturn
 import attrs
 import trio
 
-from butter_proto.endpoint import Endpoint, Reach
+from butter_proto.endpoint import Endpoint, Reach, address_of
 from butter_proto.errors import Ending, EndKind, FaultKind
 from butter_proto.faults import fault_of
 from butter_proto.machine import OpenTransport
@@ -98,7 +97,7 @@ class _Walk:
     async def resolve(self) -> None:
         """Find the addresses of what is dialled."""
         host, port = self._place.host, self._place.port
-        if _is_address(host):
+        if address_of(host) is not None:
             self._findings.well(Step.DNS, f"{host} is an address", addresses=[host])
             return
         began = trio.current_time()
@@ -219,14 +218,6 @@ class _Walk:
 
 
 # --- what is seen ---------------------------------------------------------------------------
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _facts_of(certificate: bytes) -> dict[str, Any]:

@@ -19,8 +19,7 @@ from rich.text import Text
 from butter_proto.printable import printable
 from butter_trio.check import Report, Run
 from butter_trio.findings import Finding, Findings, Result
-
-_MS = 1000
+from butter_trio.words import MS
 
 
 @contextmanager
@@ -55,7 +54,7 @@ def progress(duration: float) -> Iterator[tuple[Callable[[Run], None], Callable[
 
 def _figures(run: Run) -> str:
     stats = run.gateway.stats
-    last = f"{run.round_trips[-1] * _MS:.1f} ms" if run.round_trips else "-"
+    last = f"{run.round_trips[-1] * MS:.1f} ms" if run.round_trips else "-"
     return f"round trip {last}  events {stats.events}  disconnects {stats.disconnects}"
 
 

@@ -18,9 +18,16 @@ TOKEN_VARIABLE: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 - its name
 """The environment variable that may hold the gateway's token."""
 PASSWORD_VARIABLE: Final = "OPENCLAW_GATEWAY_PASSWORD"  # noqa: S105 - its name
 """The environment variable that may hold the gateway's password."""
+MS: Final = 1000
+"""Milliseconds in a second."""
 NO_ANSWER: Final = Ending(EndKind.HELLO_TIMEOUT)
 """Stands for the ending of an attempt that had none yet."""
 LOOK: Final = "Look at the gateway's log of that time, and at the network in between."
+
+
+def milliseconds(seconds: float) -> float:
+    """Return seconds as milliseconds, to the microsecond."""
+    return round(seconds * MS, 3)
 
 
 def explain(ending: Ending) -> str:
