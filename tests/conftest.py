@@ -1,4 +1,4 @@
-"""What all tests share: a hypothesis profile, a working Ctrl-C, and a watch for shown secrets.
+"""What all tests share: a hypothesis profile, a working Ctrl-C, a watch for secrets, certificates.
 
 The profile is exact where CI is set; ``secret_watch.py`` is the watch.
 """
@@ -9,6 +9,7 @@ import os
 import signal
 
 import pytest
+import trustme
 from hypothesis import settings
 
 from tests.secret_watch import SecretWatch
@@ -28,3 +29,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def _interruptible() -> None:
     """Let SIGINT interrupt, also where a shell started the tests in the background, deaf to it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def leaf(authority: trustme.CA) -> trustme.LeafCert:
+    return authority.issue_cert("127.0.0.1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +40,7 @@ from tests.adapters.scenario import QUICK, TOKEN, WATCHFUL, Unanswered, eventual
 from tests.adapters.subject import PATIENCE, Subject
 from tests.adapters.subjects import ALL, BYTES
 from tests.adapters.worlds import TrioWorld, entered
+from tests.tls import presenting, trusting
 
 LARGE = "x" * (8 * MIB)
 """More than the buffers of a connection hold."""
@@ -396,23 +396,10 @@ def test_the_events_raise_after_giving_up(
 
 
 @pytest.fixture
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def tls_relay(world: TrioWorld, url: str, authority: trustme.CA) -> Iterator[Relay]:
+def tls_relay(world: TrioWorld, url: str, leaf: trustme.LeafCert) -> Iterator[Relay]:
     """A relay that speaks TLS, with a certificate for its address."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with relayed(world, url, context) as relay:
+    with relayed(world, url, presenting(leaf)) as relay:
         yield relay
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 def test_a_gateway_behind_tls_is_reached_and_comes_back_after_a_drop(

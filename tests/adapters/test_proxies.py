@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -38,6 +37,7 @@ from tests.local_proxies import (
     socks_proxy,
     socks_reply,
 )
+from tests.tls import presenting, trusting
 
 ME: Final = ("me", "hidden word")
 MY_LOGIN: Final = "me:hidden%20word"
@@ -128,16 +128,9 @@ def test_socks5h_is_the_same_and_a_login_may_be_given_in_vain(
 
 
 @pytest.fixture
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
 def tls_relay(world: TrioWorld, url: str, authority: trustme.CA) -> Iterator[Relay]:
     """A relay that speaks TLS, with a certificate for the name that the proxies know."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(HOST).configure_cert(context)
-    with relayed(world, url, context) as relay:
+    with relayed(world, url, presenting(authority.issue_cert(HOST))) as relay:
         yield relay
 
 
@@ -145,8 +138,7 @@ def tls_relay(world: TrioWorld, url: str, authority: trustme.CA) -> Iterator[Rel
 def test_tls_is_spoken_with_the_host_and_its_name_is_verified(
     subject: FullSubject, tls_relay: Relay, authority: trustme.CA, kind: AnyProxy
 ) -> None:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     far = tls_relay.url.replace("127.0.0.1", HOST)
     with kind(ME) as proxy:
         settings = through(proxy.url_for(MY_LOGIN))
@@ -159,10 +151,8 @@ def test_tls_is_spoken_with_the_host_and_its_name_is_verified(
 def test_a_certificate_for_the_proxys_own_name_is_not_enough(
     subject: FullSubject, world: TrioWorld, url: str, authority: trustme.CA
 ) -> None:
-    presented = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(presented)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    presented = presenting(authority.issue_cert("127.0.0.1"))
+    context = trusting(authority)
     with (
         http_proxy() as proxy,
         relayed(world, url, presented) as relay,

@@ -21,6 +21,7 @@ from tests.adapters.subject import Subject
 from tests.adapters.subjects import ALL, BYTES
 from tests.adapters.worlds import TrioWorld
 from tests.proto.certificates import certificate, certificate_digest, key, key_digest
+from tests.tls import presenting, trusting
 
 SELF_SIGNED = certificate("EC", "gateway.local")
 
@@ -31,22 +32,10 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         yield subject
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def leaf(authority: trustme.CA) -> trustme.LeafCert:
-    return authority.issue_cert("127.0.0.1")
-
-
 @pytest.fixture
 def tls_relay(world: TrioWorld, url: str, leaf: trustme.LeafCert) -> Iterator[Relay]:
     """A relay with a certificate for its address."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    leaf.configure_cert(context)
-    with relayed(world, url, context) as relay:
+    with relayed(world, url, presenting(leaf)) as relay:
         yield relay
 
 
@@ -62,12 +51,6 @@ def self_signed_relay(
     context.load_cert_chain(pem)
     with relayed(world, url, context) as relay:
         yield relay
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
 
 
 def not_verifying() -> ssl.SSLContext:

@@ -22,6 +22,7 @@ from tests.adapters.gateway_side import Relay, relayed
 from tests.adapters.worlds import TrioWorld
 from tests.local_proxies import HOST, http_proxy
 from tests.proto.certificates import certificate_digest
+from tests.tls import presenting
 from tests.trio.command_line import served
 
 TOKEN = "QQ-a-secret-QQ"
@@ -198,21 +199,10 @@ def test_a_bootstrap_token_alone_pairs_the_device_where_a_url_is_named(capfd: Ca
 # --- trust ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def leaf(authority: trustme.CA) -> trustme.LeafCert:
-    return authority.issue_cert("127.0.0.1")
-
-
 @pytest.fixture
 def relay(leaf: trustme.LeafCert) -> Iterator[Relay]:
     """A stand-in behind TLS, by a certificate of ``authority``."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    leaf.configure_cert(context)
+    context = presenting(leaf)
     world = TrioWorld()
     with (
         served(StandInGateway(token=TOKEN)) as url,

@@ -37,6 +37,7 @@ from butter_trio.findings import Finding, Findings, Result, Step
 from butter_trio.serve import serve
 from tests.adapters.gateway_side import silent, unanswered
 from tests.local_proxies import HOST, LocalProxy, http_proxy
+from tests.tls import trusting
 from tests.trio.scenario import real_time
 
 TOKEN = "QQ-a-secret-QQ"
@@ -147,16 +148,6 @@ async def upgrading(stream: trio.SocketStream) -> None:
     await stream.receive_some(65536)
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def leaf(authority: trustme.CA) -> trustme.LeafCert:
-    return authority.issue_cert("127.0.0.1")
-
-
 @pytest.fixture
 def der(leaf: trustme.LeafCert) -> bytes:
     return ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
@@ -164,9 +155,7 @@ def der(leaf: trustme.LeafCert) -> bytes:
 
 @pytest.fixture
 def context(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+    return trusting(authority)
 
 
 @pytest.fixture
