@@ -14,13 +14,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Final
 
 from butter_proto.client import result_of
 from butter_proto.errors import RequestFailed
 from butter_proto.events import Outcome
 
 _log = logging.getLogger("butter_threads")
+_DEAF: Final = 1.0
+"""Seconds after which a waiting thread looks up: a Ctrl-C that comes just as it falls asleep wakes
+nobody by itself."""
 
 
 class Waiter:
@@ -42,7 +45,8 @@ class Waiter:
 
     def wait(self) -> Outcome:
         """Block until the outcome is there, and return it."""
-        self._done.acquire()
+        while not self._done.acquire(timeout=_DEAF):
+            pass
         return self._outcome
 
 
