@@ -6,6 +6,7 @@ adapters raise, which are here).
 """
 
 from butter_proto import events
+from butter_proto.backlog import QueuedRequest
 from butter_proto.connector import Connector
 from butter_proto.credentials import Credentials
 from butter_proto.device import Device, DeviceToken, MemoryStore, TokenKey, TokenStore
@@ -63,6 +64,7 @@ from butter_proto.proxy_address import (
     proxy_from_environment,
 )
 from butter_proto.reconnect import ROWS, Action, Attempts, Decision, decide
+from butter_proto.request_options import AUTO, Auto, Offline, RequestOptions
 from butter_proto.secret import Secret
 from butter_proto.settings import (
     DEFAULT,
@@ -82,6 +84,7 @@ from butter_proto.trace import Trace, Traced
 __version__ = VERSION
 
 __all__ = [
+    "AUTO",
     "BACKEND",
     "CHUNK",
     "CLI",
@@ -95,6 +98,7 @@ __all__ = [
     "VERSION",
     "Action",
     "Attempts",
+    "Auto",
     "ButterError",
     "CloseTransport",
     "ConnectTimeout",
@@ -124,6 +128,7 @@ __all__ = [
     "MemoryStore",
     "MessageTooLarge",
     "NotOnline",
+    "Offline",
     "OpenTransport",
     "PendingFull",
     "Pin",
@@ -132,11 +137,13 @@ __all__ = [
     "ProxyFailed",
     "ProxyRefused",
     "ProxyScheme",
+    "QueuedRequest",
     "Reach",
     "ReconnectSettings",
     "RequestFailed",
     "RequestMayHaveExecuted",
     "RequestNotSent",
+    "RequestOptions",
     "RequestRefused",
     "RequestTimeout",
     "Secret",

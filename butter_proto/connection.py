@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from butter_proto import events, frames
+from butter_proto.backlog import Backlog
 from butter_proto.counters import Counters
 from butter_proto.credentials import Auth
 from butter_proto.device import DeviceToken, kept_of
@@ -53,10 +54,19 @@ from butter_proto.message_link import MessageLink
 from butter_proto.outbox import BAD_DATA
 from butter_proto.pins import fingerprints
 from butter_proto.probes import Probes
+from butter_proto.reconnect import backoff
 from butter_proto.redaction import Redaction
-from butter_proto.requests import PendingRequest, Requests
+from butter_proto.requests import (
+    AskAgain,
+    PendingRequest,
+    Postponed,
+    Requests,
+    TooLate,
+    Window,
+)
 from butter_proto.secret import Secret
 from butter_proto.settings import Dialect, Framing, Settings
+from butter_proto.standing import Standing
 from butter_proto.timers import Timers
 from butter_proto.trace import Trace, Tracer
 from butter_proto.traced_link import traced
@@ -96,6 +106,7 @@ class Surroundings:
 
     settings: Settings
     endpoint: Endpoint
+    random: Callable[[], float]
     entropy: Callable[[int], bytes]
     next_id: Callable[[], str]
     queue: EventQueue
@@ -103,6 +114,9 @@ class Surroundings:
     identity: Identity
     signer: Signer | None
     trace: Trace | None
+    standing: Standing
+    backlog: Backlog
+    window: Window
 
 
 @attrs.frozen
@@ -144,8 +158,11 @@ class Connection:
         if around.trace is not None:
             tracer = Tracer(around.trace, attempt.transport_id, self.redaction)
             self._link = traced(self._link, tracer, around.entropy, around.counters)
+        self._standing = around.standing
+        self._backlog = around.backlog
+        self._random = around.random
         self._requests = Requests(
-            self._link.outbox, self._timers, around.settings.limits.max_in_flight
+            self._link.outbox, self._timers, around.window, self._until_asked_again
         )
         self._probes: Probes | None = None
         self._now = now
@@ -226,7 +243,7 @@ class Connection:
                     assert self._probes is not None
                     if self._probes.on_timer(timer, woken_for, now):
                         self._end(Ending(EndKind.SILENT_PEER))
-                case PendingRequest():
+                case PendingRequest() | AskAgain() | TooLate():
                     outcome = self._requests.on_timer(timer, now)
                     if outcome is not None:
                         self._queue.put(outcome)
@@ -242,18 +259,23 @@ class Connection:
 
     # --- application inputs -----------------------------------------------------------------
 
-    def check_size(self, size: int) -> None:
-        """Raise `MessageTooLarge` for what the gateway would close the connection over."""
-        assert self.hello is not None
-        largest = self.hello.policy.max_payload
-        if size > largest:
-            raise MessageTooLarge(f"{size} bytes; the gateway takes at most {largest}")
-
-    def request(self, request: PendingRequest, deadline: float | None, now: float) -> None:
+    def request(self, request: PendingRequest, now: float) -> None:
         """Take in a request; only while ONLINE."""
         assert self.phase is Phase.ONLINE
         self._now = now
-        self._requests.add(request, deadline)
+        self._requests.add(request)
+
+    def take_from_backlog(self, now: float) -> None:
+        """Take what waits for this connection, and may come by now; only while ONLINE."""
+        assert self.hello is not None
+        self._now = now
+        for request in self._backlog.release(self._standing, self.hello.boot_id, now):
+            try:
+                check_size(self.hello, request.size)
+            except MessageTooLarge as error:  # it was accepted before this gateway was known
+                self._queue.put(request.failed(request.delivery, text=str(error)))
+            else:
+                self._requests.add(request)
 
     def cancel(self, request_id: str, now: float) -> Delivery | None:
         """Take a request back; None where it is not pending."""
@@ -309,6 +331,11 @@ class Connection:
     def pending_bytes(self) -> int:
         """The size of the requests without an outcome."""
         return self._requests.bytes
+
+    @property
+    def pending(self) -> int:
+        """The requests that have no outcome, or keep their place in flight."""
+        return len(self._requests)
 
     # --- what arrived -----------------------------------------------------------------------
 
@@ -426,13 +453,17 @@ class Connection:
         self._counters.online += 1
         self._counters.reconnects += resync
         told = self.redaction.hello(hello, (self._identity.role, *self._identity.scopes))
-        self._queue.put(events.Online(told, resync, boot_changed))
+        transport_id = self.attempt.transport_id
+        self._queue.put(events.Online(told, resync, boot_changed, transport_id))
         requested = self._identity.scopes
         if hello.scopes is not None and not set(requested) <= set(hello.scopes):
             self._queue.put_notice(events.ScopesReduced(requested, told.scopes or ()))
         for notice in notices:
             self._queue.put_notice(notice)
         self._queue.release()
+        self._backlog.meet(self._standing.name, hello.boot_id)
+        self._standing.hold()
+        self.take_from_backlog(self._now)
 
     def _start_keepalive(self, tick_interval: float) -> Probes:
         settings, counters = self._settings, self._counters
@@ -462,11 +493,17 @@ class Connection:
             return
         if response.error is not None:
             response = attrs.evolve(response, error=self.redaction.error(response.error))
-        outcome = self._requests.on_response(response, size)
+        outcome = self._requests.on_response(response, size, self._now)
         if outcome is None:
             self._counters.ignored_frames += 1
-        else:
+        elif outcome is not Postponed.POSTPONED:
             self._queue.put(outcome)
+
+    def _until_asked_again(self, hint: float | None, times: int) -> float:
+        """Return the seconds until a refused request is sent again: as after a refused connect."""
+        settings = self._settings.reconnect
+        delay = backoff(times, settings, self._random)
+        return max(settings.minimum, delay) + (hint or 0.0)
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -486,8 +523,11 @@ class Connection:
             retry_after=self._hint(ending),
         )
         self.ending = self.redaction.ending(self.cause)
-        for outcome in self._requests.end(self.ending):
+        boot_id = None if self.hello is None else self.hello.boot_id
+        outcomes, carried = self._requests.end(self.ending, self._standing.name, boot_id)
+        for outcome in outcomes:
             self._queue.put(outcome)
+        self._backlog.carry(carried)
         if online:
             self._counters.disconnects += ending.kind is not EndKind.STOPPED
             self._queue.put(events.Offline(self.ending))
@@ -510,6 +550,13 @@ class Connection:
             return ending.retry_after
         told_at, hint = self._retry_after
         return max(0.0, told_at + hint - self._now, ending.retry_after or 0.0)
+
+
+def check_size(hello: events.Hello, size: int) -> None:
+    """Raise `MessageTooLarge` for what the gateway would close the connection over."""
+    largest = hello.policy.max_payload
+    if size > largest:
+        raise MessageTooLarge(f"{size} bytes; the gateway takes at most {largest}")
 
 
 def _link_for(around: Surroundings) -> Link:

@@ -15,12 +15,20 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import attrs
 
-from butter_proto import events, frames
-from butter_proto.connection import STORING_LIMIT, Attempt, Connection, Phase, Surroundings
+from butter_proto import events
+from butter_proto.backlog import Backlog, QueuedRequest
+from butter_proto.connection import (
+    STORING_LIMIT,
+    Attempt,
+    Connection,
+    Phase,
+    Surroundings,
+    check_size,
+)
 from butter_proto.counters import Counters
 from butter_proto.credentials import (
     DEVICE_TOKEN_MISMATCH,
@@ -35,15 +43,15 @@ from butter_proto.endpoint import Endpoint, Reach, parse_url, without_zone
 from butter_proto.errors import (
     Delivery,
     Ending,
-    InvalidParams,
+    EndKind,
     InvalidSettings,
     LocalProtocolError,
     NotOnline,
-    PendingFull,
     TransportFault,
 )
-from butter_proto.event_queue import EventQueue
+from butter_proto.event_queue import EventQueue, EventStore
 from butter_proto.handshake import check_connect_size
+from butter_proto.intake import Draws, Intake
 from butter_proto.link import HostClose, HostMessage, HostPong, Inbound
 from butter_proto.machine import (
     STATE_AFTER,
@@ -57,9 +65,11 @@ from butter_proto.machine import (
 from butter_proto.policy import check_transport
 from butter_proto.proxy_address import ProxyAddress
 from butter_proto.reconnect import Action
-from butter_proto.requests import PendingRequest
+from butter_proto.request_options import Offline, RequestOptions
+from butter_proto.requests import PendingRequest, Window
 from butter_proto.secret import Secret
-from butter_proto.settings import DEFAULT, MONTH, Default, Dialect, Framing, Settings
+from butter_proto.settings import Dialect, Framing, Settings
+from butter_proto.standing import Standing
 from butter_proto.supervisor import Supervisor, pairing_of
 from butter_proto.timers import TICK, Clock
 from butter_proto.trace import Trace
@@ -72,32 +82,17 @@ _WORTH_TELLING: Final = 1.0
 """Seconds of lateness above which `ClockLate` is told."""
 
 
-def _is_duration(seconds: object) -> bool:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        return False
-    return 0 < seconds <= MONTH
+@attrs.frozen
+class Shared:
+    """What a connector shares with the other ones of its pool."""
 
-
-class _RequestIds:
-    """The ids of requests and probes. One may be looked at before it is taken (G2)."""
-
-    __slots__ = ("_draw", "_next")
-
-    def __init__(self, draw: Callable[[], str]) -> None:
-        self._draw = draw
-        self._next: str | None = None
-
-    def look(self) -> str:
-        """Return the id that is taken next."""
-        if self._next is None:
-            self._next = self._draw()
-        return self._next
-
-    def take(self) -> str:
-        """Return an id that no other call returns."""
-        taken = self.look()
-        self._next = None
-        return taken
+    standing: Standing
+    store: EventStore
+    on_state: Callable[[events.StateEvent], None]
+    ids: Draws
+    backlog: Backlog
+    window: Window
+    """For all connections to one gateway."""
 
 
 @attrs.frozen
@@ -119,7 +114,8 @@ class Connector:
     bytes for nonces and masks (os.urandom). The id factories must never repeat a value.
     ``signer`` makes it a device: what is kept for ``token_key`` goes into ``start``, and each new
     token is told as `DeviceTokenIssued`, to be answered by ``token_stored``. ``trace`` is told of
-    each message on the wire, without secrets (trace.py); it must not block.
+    each message on the wire, without secrets (trace.py); it must not block. With ``hold_queue``
+    what waited for a connection waits for ``resynced`` too. ``shared`` is a pool's.
 
     Raises `InvalidSettings` for a URL that cannot work, or not safely (policy.py). Call ``start``
     first.
@@ -136,6 +132,8 @@ class Connector:
         next_request_id: Callable[[], str] | None = None,
         signer: Signer | None = None,
         trace: Trace | None = None,
+        hold_queue: bool = False,
+        shared: Shared | None = None,
     ) -> None:
         settings = settings or Settings()
         if isinstance(url, str):
@@ -160,18 +158,33 @@ class Connector:
         self._supervisor = Supervisor(settings.reconnect, random)
         self._next_transport_id = next_transport_id or count(1).__next__
         self._counters = Counters()
-        self._queue = EventQueue(settings.limits, self._counters)
-        self._ids = _RequestIds(next_request_id or map(str, count(1)).__next__)
+        if shared is None:
+            store = EventStore(settings.limits)
+            ids = Draws(next_request_id or map(str, count(1)).__next__)
+            standing = Standing(hold_queue=hold_queue)
+            self._queue = EventQueue(store, self._counters)
+            self._backlog = Backlog(settings.limits, self._queue.put)
+            window = Window(settings.limits.max_in_flight)
+        else:
+            store, ids, standing = shared.store, shared.ids, shared.standing
+            self._queue = EventQueue(store, self._counters, standing, shared.on_state)
+            self._backlog, window = shared.backlog, shared.window
+        self._intake = Intake(settings, ids, entropy, store)
+        self._standing = standing
         self._around = Surroundings(
             settings,
             self._endpoint,
+            random,
             entropy,
-            self._ids.take,
+            ids.take,
             self._queue,
             self._counters,
             self._identity,
             signer,
             trace,
+            standing,
+            self._backlog,
+            window,
         )
         self._clock = Clock()
         self._handled = -math.inf
@@ -261,6 +274,7 @@ class Connector:
         if self._finished:
             return
         self._stopping = True
+        self._give_up_waiting(Ending(EndKind.STOPPED))
         self._retry_at = None
         self._undecided = None
         for transport_id, connection in list(self._connections.items()):
@@ -269,59 +283,36 @@ class Connector:
         self._finish()
 
     def request(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        now: float,
-        timeout: float | Default | None = DEFAULT,
-        final: bool = False,
+        self, method: str, params: Any = None, *, now: float, **options: Unpack[RequestOptions]
     ) -> str:
         """Send a request and return its id; its one outcome comes as an event.
 
-        ``timeout`` is in seconds, over 0 and at most 30 days; left out it is
-        ``timeouts.request``, None is no deadline at all.
-        ``final`` waits past an interim ``{"status": "accepted"}``, told as `RequestAccepted`.
-
-        Raises `NotOnline`, `PendingFull`, `MessageTooLarge` or `InvalidParams`; then nothing was
-        accepted. Pull bytes and events.
+        `RequestOptions` says what may be asked for. Raises `NotOnline`, `PendingFull`,
+        `MessageTooLarge` or `InvalidParams`; then nothing was accepted. Pull bytes and events.
         """
-        connection = self._current
-        if connection is None or connection.phase is not Phase.ONLINE:
+        offline = options.get("offline", Offline.FAIL)
+        if self.state is not State.ONLINE and (offline is Offline.FAIL or not self.has_hope):
             raise NotOnline(f"{method} was not sent: not connected to {self._endpoint}")
-        seconds = self._settings.timeouts.request if isinstance(timeout, Default) else timeout
-        if seconds is not None and not _is_duration(seconds):
-            raise InvalidParams(f"timeout must be over 0 and at most {MONTH:.0f} seconds, or None")
-        limits = self._settings.limits
-        if self._queue.pending >= limits.max_pending:
-            raise PendingFull(f"{limits.max_pending} requests are pending (max_pending)")
-        request_id = self._ids.look()
-        payload = frames.encode_request(
-            request_id, method, params, json_rpc=self._settings.json_rpc
-        )
-        connection.check_size(len(payload))
-        if connection.pending_bytes + len(payload) > limits.max_pending_bytes:
-            raise PendingFull(
-                f"over {limits.max_pending_bytes} bytes are pending (max_pending_bytes)"
-            )
-        self._ids.take()
-        now = self._clock.advance(now)
-        key = dict.get(params, frames.IDEMPOTENCY_KEY) if isinstance(params, dict) else None
-        request = PendingRequest(request_id, method, payload, frames.text_or_none(key), final=final)
-        self._queue.pending += 1
-        connection.request(request, None if seconds is None else now + seconds, now)
-        return request_id
+        bytes_pending = self.pending_bytes + self._backlog.bytes
+        request = self._intake.make(method, params, self._clock.look(now), bytes_pending, **options)
+        self.check(request)
+        self._intake.accept(request)
+        self.take(request, now)
+        return request.id
 
     def cancel(self, request_id: str, now: float) -> Delivery | None:
         """Take a request back.
 
-        Returns NOT_SENT or MAY_HAVE_EXECUTED, and no outcome will come; None where the outcome is
-        already queued or the id is unknown.
+        Returns NOT_SENT or MAY_HAVE_EXECUTED (REFUSED where the gateway refused it, and it waited
+        to be asked again), and no outcome will come; None where the outcome is already queued or
+        the id is unknown.
         """
         now = self._clock.advance(now)
-        delivery = self._current.cancel(request_id, now) if self._current is not None else None
+        delivery = self._backlog.cancel(request_id)
+        if delivery is None and self._current is not None:
+            delivery = self._current.cancel(request_id, now)
         if delivery is not None:
-            self._queue.pending -= 1
+            self._queue.store.pending -= 1
         return delivery
 
     def probe(self, now: float) -> None:
@@ -390,6 +381,67 @@ class Connector:
             attempt = self._supervisor.next_attempt
             self._queue.put(events.Retrying(self._last_ending, attempt, self._retry_at - now))
 
+    def resynced(self, transport_id: int, now: float) -> None:
+        """Take note that the application has read its state again after this Online.
+
+        With ``hold_queue=True`` the replays and the queue go out now, and not before. Pull bytes.
+        """
+        now = self._clock.advance(now)
+        connection = self._current
+        if connection is not None and connection.attempt.transport_id == transport_id:
+            self._standing.held = False
+            self.look_at_backlog(now)
+
+    def queued(self) -> tuple[QueuedRequest, ...]:
+        """Return what waits for a connection with ``offline=QUEUE``, oldest first."""
+        return self._backlog.queued()
+
+    # --- for the pool -----------------------------------------------------------------------
+
+    @property
+    def has_hope(self) -> bool:
+        """True where it is online, or will try to be without another word."""
+        return not self._stopping and self.state is not State.BLOCKED
+
+    @property
+    def pending(self) -> int:
+        """The requests on its connection: without an outcome, or with a place in flight."""
+        return 0 if self._current is None else self._current.pending
+
+    @property
+    def pending_bytes(self) -> int:
+        """The size of those that have no outcome."""
+        return 0 if self._current is None else self._current.pending_bytes
+
+    def check(self, request: PendingRequest) -> None:
+        """Raise `MessageTooLarge` or `PendingFull` where ``take`` would have no place for it."""
+        if self._hello is not None:
+            check_size(self._hello, request.size)
+        if self._connection_for(request) is None:
+            self._backlog.check_room(request.size)
+
+    def take(self, request: PendingRequest, now: float) -> None:
+        """Take in a request that was made and accepted."""
+        now = self._clock.advance(now)
+        connection = self._connection_for(request)
+        if connection is None:
+            self._backlog.add(request)
+        else:
+            connection.request(request, now)
+
+    def look_at_backlog(self, now: float) -> None:
+        """Send what waits and may go by now."""
+        connection = self._current
+        if connection is not None and connection.phase is Phase.ONLINE:
+            connection.take_from_backlog(now)
+
+    def _connection_for(self, request: PendingRequest) -> Connection | None:
+        """Return the connection that takes a request at once; None: it waits."""
+        connection = self._current
+        if connection is None or connection.phase is not Phase.ONLINE:
+            return None
+        return None if request.queue and self._standing.held else connection
+
     # --- transport inputs -------------------------------------------------------------------
 
     def transport_opened(
@@ -452,6 +504,7 @@ class Connector:
                 self._settle(transport_id, connection)
             if self._undecided is not None and self._undecided.decide_by <= now:
                 self._decide_on(self._undecided)
+            self._backlog.handle_timeout(now)
             due = self._next_due()
 
     # --- outputs ----------------------------------------------------------------------------
@@ -493,15 +546,13 @@ class Connector:
 
     def _next_due(self) -> float | None:
         due = self._retry_at if self._undecided is None else self._undecided.decide_by
-        for connection in self._connections.values():
-            timeout = connection.next_timeout()
-            if timeout is not None and (due is None or timeout < due):
-                due = timeout
-        return due
+        dues = [due, self._backlog.next_timeout()]
+        dues += [connection.next_timeout() for connection in self._connections.values()]
+        return min((due for due in dues if due is not None), default=None)
 
     def _attempt(self, now: float) -> None:
         """Begin an attempt, unless nobody reads what the last ones told."""
-        if self._queue.state_changes >= self._settings.limits.max_state_changes:
+        if self._queue.store.state_changes >= self._settings.limits.max_state_changes:
             self._retry_at = now + _HELD_BACK
             return
         self._retry_at = None
@@ -588,6 +639,7 @@ class Connector:
         if self._supervisor.is_new_pairing(ended.cause):
             self._queue.put_notice(pairing_of(ended.ending))
         if decision.action is Action.STOP:
+            self._give_up_waiting(ended.ending)
             self._queue.put(events.GaveUp(ended.ending, decision.advice))
         else:
             self._retry_at = now + decision.delay
@@ -601,6 +653,13 @@ class Connector:
         self._to_be_stored[transport_id] = tokens
         while len(self._to_be_stored) > _UNANSWERED:
             del self._to_be_stored[next(iter(self._to_be_stored))]
+
+    def _give_up_waiting(self, ending: Ending) -> None:
+        """Tell the outcome of what waits for a connection: none will come."""
+        if self._standing.name is None:
+            self._backlog.end(ending)
+        else:
+            self._backlog.forsake(self._standing.name, ending)
 
     def _token_key_of(self, signer: Signer) -> TokenKey:
         device = device_id(public_key_of(signer))

@@ -9,16 +9,21 @@ Rules kept here:
 * State changes are counted, so that the connector can hold its next attempt back.
 * What a connection brings before its Online can be held: it counts like the rest, and comes after
   Online or not at all.
+* One `EventStore` may serve the queues of a whole pool: one order and one bound for all of them.
+  There each event says from which gateway it is, and gateway events of a connector that is not
+  primary are dropped uncounted.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import get_args
 
 from butter_proto import events
 from butter_proto.counters import Counters
 from butter_proto.settings import Limits
+from butter_proto.standing import Standing
 
 _OUTCOMES = frozenset(get_args(events.Outcome))
 _STATE_EVENTS = frozenset(get_args(events.StateEvent))
@@ -28,57 +33,129 @@ _MEASUREMENTS = frozenset({events.RoundTrip, events.ClockLate})
 class _Overflow:
     """The place where events were dropped."""
 
-    __slots__ = ("count",)
+    __slots__ = ("count", "gateway", "taken")
 
-    def __init__(self) -> None:
+    def __init__(self, gateway: str | None) -> None:
+        self.gateway = gateway
         self.count = 0
+        self.taken = False
+
+    def told(self) -> events.PoolEvent:
+        """Return it as it is told."""
+        missed = events.EventsMissed(events.MissReason.OVERFLOW, self.count)
+        return missed if self.gateway is None else events.FromGateway(self.gateway, missed)
 
 
-class EventQueue:
-    """A queue of events, first in first out."""
+_Waiting = events.PoolEvent | _Overflow
 
-    __slots__ = (
-        "_bytes",
-        "_counters",
-        "_droppable",
-        "_into",
-        "_limits",
-        "_overflow",
-        "_queue",
-        "_room",
-        "_told",
-        "pending",
-        "state_changes",
-    )
 
-    def __init__(self, limits: Limits, counters: Counters) -> None:
-        self._limits = limits
-        self._counters = counters
-        self._queue: deque[events.Event | _Overflow] = deque()
-        self._into = self._queue
-        self._droppable = 0
-        self._bytes = 0
-        self._room = True
-        self._overflow: _Overflow | None = None
-        self._told: type[events.StateEvent] | None = None
+class EventStore:
+    """All events that wait, first in first out, and what they count."""
+
+    __slots__ = ("droppable", "event_bytes", "limits", "pending", "queue", "state_changes")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.queue: deque[_Waiting] = deque()
+        self.droppable = 0
+        """Gateway events and measurements not yet pulled."""
+        self.event_bytes = 0
+        """The size of those gateway events."""
         self.pending = 0
         """Requests accepted whose outcome was not pulled; the owner adds, ``next`` subtracts."""
         self.state_changes = 0
         """State events not yet pulled."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for gateway events."""
+        limits = self.limits
+        return self.droppable < limits.max_events and self.event_bytes < limits.max_event_bytes
+
+    def next(self) -> events.PoolEvent | None:
+        """Take the oldest event, or None."""
+        if not self.queue:
+            return None
+        waiting = self.queue.popleft()
+        self.took(waiting)
+        return waiting.told() if isinstance(waiting, _Overflow) else waiting
+
+    def took(self, waiting: _Waiting) -> None:
+        """Count out what leaves."""
+        event = waiting.event if isinstance(waiting, events.FromGateway) else waiting
+        kind = type(event)
+        if isinstance(event, events.GatewayEvent):
+            self.droppable -= 1
+            self.event_bytes -= event.size
+        elif isinstance(event, _Overflow):
+            event.taken = True
+        elif kind in _OUTCOMES:
+            self.pending -= 1
+        elif kind in _STATE_EVENTS:
+            self.state_changes -= 1
+        elif kind in _MEASUREMENTS:
+            self.droppable -= 1
+
+
+class EventQueue:
+    """One connector's end of a store: what it tells goes in here, in its order.
+
+    ``on_state`` is called with each state event once it is queued, in the middle of an input, so it
+    must not make another one. ``followers`` is the law of their order.
+    """
+
+    __slots__ = (
+        "_counters",
+        "_followers",
+        "_into",
+        "_on_state",
+        "_overflow",
+        "_room",
+        "_standing",
+        "_told",
+        "store",
+    )
+
+    def __init__(
+        self,
+        store: EventStore,
+        counters: Counters,
+        standing: Standing | None = None,
+        on_state: Callable[[events.StateEvent], None] | None = None,
+        followers: Mapping[
+            type[events.StateEvent] | None, tuple[type[events.StateEvent], ...]
+        ] = events.FOLLOWERS,
+    ) -> None:
+        self.store = store
+        self._counters = counters
+        self._standing = standing or Standing()
+        self._on_state = on_state
+        self._followers = followers
+        self._into = store.queue
+        self._room = True
+        self._overflow: _Overflow | None = None
+        self._told: type[events.StateEvent] | None = None
+
     def begin_input(self) -> None:
         """Decide whether the input that begins has room for gateway events."""
-        self._room = (
-            self._droppable < self._limits.max_events and self._bytes < self._limits.max_event_bytes
-        )
+        self._room = self.store.has_room
 
-    def put(self, event: events.StateEvent | events.Outcome | events.RequestAccepted) -> None:
-        """Queue what must be told: a state change, an outcome, an interim answer."""
+    def put(
+        self,
+        event: events.StateEvent | events.Outcome | events.RequestAccepted | events.EventsMissed,
+    ) -> None:
+        """Queue what must be told: a state change, an outcome, an interim answer, a loss."""
+        self.store.queue.append(self._signed(event))
         if isinstance(event, events.StateEvent):
-            assert type(event) in events.FOLLOWERS[self._told]
+            assert type(event) in self._followers[self._told]
             self._told = type(event)
-            self.state_changes += 1
-        self._queue.append(event)
+            self.store.state_changes += 1
+            if self._on_state is not None:
+                self._on_state(event)
+
+    def next(self) -> events.Event | None:
+        """Take the oldest event of a store that no other queue fills."""
+        return self.store.next()  # type: ignore[return-value]  # it is signed only in a pool
 
     @property
     def last_state_event(self) -> type[events.StateEvent] | None:
@@ -90,21 +167,24 @@ class EventQueue:
         if type(notice) in _MEASUREMENTS:
             if not self._room:
                 return
-            self._droppable += 1
-        into = self._into if type(notice) is events.RoundTrip else self._queue
-        into.append(notice)
+            self.store.droppable += 1
+        into = self._into if type(notice) is events.RoundTrip else self.store.queue
+        into.append(self._signed(notice))
 
     def put_gateway_event(self, event: events.GatewayEvent, missed_before: int) -> None:
         """Queue a gateway event, before it the gap that it shows."""
+        if not self._standing.primary:
+            return
         if not self._room:
             self._drop(missed_before)
             return
         if missed_before:
-            self._into.append(events.EventsMissed(events.MissReason.GAP, missed_before))
+            gap = events.EventsMissed(events.MissReason.GAP, missed_before)
+            self._into.append(self._signed(gap))
         self._overflow = None
-        self._droppable += 1
-        self._bytes += event.size
-        self._into.append(event)
+        self.store.droppable += 1
+        self.store.event_bytes += event.size
+        self._into.append(self._signed(event))
 
     def hold(self) -> None:
         """Keep gateway events and round trips back from now on."""
@@ -113,46 +193,25 @@ class EventQueue:
 
     def release(self) -> None:
         """Queue what was held, behind everything else; where nothing is held it does nothing."""
-        held, self._into = self._into, self._queue
-        if held is not self._queue:
-            self._queue += held
+        held, self._into = self._into, self.store.queue
+        if held is not self.store.queue:
+            self.store.queue += held
 
     def drop_held(self) -> None:
         """Forget what was held: its connection never came to Online."""
-        held, self._into = self._into, self._queue
-        assert held is not self._queue
-        for event in held:
-            self._took(event)
+        held, self._into = self._into, self.store.queue
+        assert held is not self.store.queue
+        for waiting in held:
+            self.store.took(waiting)
 
-    def next(self) -> events.Event | None:
-        """Take the oldest event, or None."""
-        if not self._queue:
-            return None
-        event = self._queue.popleft()
-        self._took(event)
-        if isinstance(event, _Overflow):
-            return events.EventsMissed(events.MissReason.OVERFLOW, event.count)
-        return event
-
-    def _took(self, event: events.Event | _Overflow) -> None:
-        """Count out what leaves the queue."""
-        kind = type(event)
-        if isinstance(event, events.GatewayEvent):
-            self._droppable -= 1
-            self._bytes -= event.size
-        elif isinstance(event, _Overflow):
-            if event is self._overflow:
-                self._overflow = None
-        elif kind in _OUTCOMES:
-            self.pending -= 1
-        elif kind in _STATE_EVENTS:
-            self.state_changes -= 1
-        elif kind in _MEASUREMENTS:
-            self._droppable -= 1
+    def _signed(self, event: events.Event) -> events.PoolEvent:
+        """Return an event as it is told: in a pool with the name of its gateway."""
+        name = self._standing.name
+        return event if name is None else events.FromGateway(name, event)
 
     def _drop(self, missed_before: int) -> None:
-        if self._overflow is None:
-            self._overflow = _Overflow()
+        if self._overflow is None or self._overflow.taken:
+            self._overflow = _Overflow(self._standing.name)
             self._into.append(self._overflow)
         self._overflow.count += missed_before + 1
         self._counters.dropped_events += 1

@@ -78,11 +78,13 @@ class Online:
 
     ``resync`` is True on each Online after the first: events were missed meanwhile, read your
     state again. ``boot_changed`` is True where the gateway process is known to be another one.
+    ``transport_id`` names the connection: ``resynced`` is answered with it.
     """
 
     hello: Hello
     resync: bool
     boot_changed: bool
+    transport_id: int = 0
 
 
 @attrs.frozen
@@ -137,6 +139,7 @@ class RequestAccepted:
     id: str
     payload: Any = attrs.field(repr=False)
     size: int = 0
+    idempotency_key: str | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen
@@ -146,6 +149,7 @@ class Replied:
     id: str
     payload: Any = attrs.field(repr=False)
     size: int = 0
+    idempotency_key: str | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen
@@ -153,7 +157,8 @@ class RequestFailed:
     """The outcome of a request that did not succeed.
 
     ``payload`` is kept where a refusal carried one (chat.send does, wire.md 8). ``timed_out`` is
-    True where the deadline decided; otherwise ``error`` or ``ending`` says why.
+    True where the deadline decided; otherwise ``error``, ``ending`` or ``text`` says why. A replay
+    that is refused MAY_HAVE_EXECUTED all the same, the first time: then it has an ``error`` too.
     """
 
     id: str
@@ -164,6 +169,7 @@ class RequestFailed:
     payload: Any = attrs.field(default=None, repr=False)
     timed_out: bool = False
     ending: Ending | None = None
+    text: str = ""
 
 
 Outcome = Replied | RequestFailed
@@ -289,3 +295,17 @@ Notice = (
     | RoundTrip
 )
 Event = StateEvent | RequestAccepted | Outcome | GatewayEvent | EventsMissed | Notice
+
+# --- a pool ---------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class FromGateway:
+    """An event of one connector of a pool; ``gateway`` is its name there."""
+
+    gateway: str
+    event: Event
+
+
+PoolEvent = Event | FromGateway
+"""What a machine may tell. An event of a pool's own stands for the pool as a whole."""

@@ -332,6 +332,12 @@ def decide(
     return Decision(action, delay, hint if row.hint_binds else 0.0, words)
 
 
+def backoff(n: int, settings: ReconnectSettings, random: Callable[[], float]) -> float:
+    """Return the delay, in seconds, after ``n`` failures before this one: full jitter."""
+    exponent = min(n, _LARGEST_EXPONENT)
+    return min(settings.cap, settings.base * settings.factor**exponent) * random()
+
+
 def _row_of(ending: Ending) -> Row:
     return next(row for row in ROWS if row.matches(ending))
 
@@ -353,9 +359,7 @@ def _backoff(
     settings: ReconnectSettings,
     random: Callable[[], float],
 ) -> float:
-    exponent = min(attempts.failures - 1, _LARGEST_EXPONENT)
-    ceiling = min(settings.cap, settings.base * settings.factor**exponent)
-    delay = ceiling * random()
+    delay = backoff(attempts.failures - 1, settings, random)
     return max(delay, settings.minimum) if ending.transport_opened else delay
 
 

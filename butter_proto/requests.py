@@ -2,21 +2,27 @@
 
 Rules kept here:
 
-* At most ``max_in_flight`` are on their way at once; the rest wait in order, their deadlines
-  running.
+* At most ``max_in_flight`` are on their way at once to one gateway, over all connections that share
+  a `Window`; the rest wait in order, their deadlines running.
 * What can be known of delivery is asked of the outbox: no byte handed out is NOT_SENT, and the
   frame is withdrawn; anything else without an answer is MAY_HAVE_EXECUTED.
 * A request that was cancelled or expired after it left keeps its place in flight until its
   answer, `AFTERMATH` seconds, or the end of the connection: the gateway is still busy with it.
+* What may be carried over to another connection leaves with ``end``, without an outcome (G12: only
+  where the caller asked for it).
 * Late, double and unknown answers are counted, never told.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from enum import Enum
 from typing import Any, Final
 
-from butter_proto.errors import Delivery, Ending
+import attrs
+
+from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import Outcome, Replied, RequestAccepted, RequestFailed
 from butter_proto.frames import STATUS_ACCEPTED, Response
 from butter_proto.outbox import Outbox, Outgoing
@@ -24,170 +30,360 @@ from butter_proto.timers import Timers
 
 AFTERMATH: Final = 60.0
 """Seconds for which an abandoned request keeps its place in flight."""
+REPLAY_WITHIN: Final = 240.0
+"""Seconds from the first byte of a request in which it may be sent again: the gateway forgets an
+idempotency key after 300."""
+REPLAY_TOO_LATE: Final = f"its first byte left over {REPLAY_WITHIN:g} s ago: it is not sent again"
 
 
+@attrs.frozen
+class Refusal:
+    """A refusal that was not the last word."""
+
+    error: GatewayError
+    times: int
+
+
+@attrs.define(eq=False)
 class PendingRequest:
     """One accepted request; its own name in the table of deadlines."""
 
-    __slots__ = (
-        "abandoned",
-        "accepted",
-        "final",
-        "id",
-        "idempotency_key",
-        "method",
-        "outgoing",
-        "payload",
-        "size",
-    )
+    id: str
+    method: str
+    payload: bytes
+    idempotency_key: str | None = None
+    deadline: float | None = None
+    final: bool = False
+    queue: bool = False
+    """Whether it waits for a connection: `Offline.QUEUE`."""
+    replay: bool = False
+    retry_unavailable: bool = False
+    gateway: str | None = None
+    """The one gateway of a pool that may get it; None: any."""
+    size: int = attrs.field(init=False)
+    accepted: bool = attrs.field(default=False, init=False)
+    abandoned: bool = attrs.field(default=False, init=False)
+    outgoing: Outgoing | None = attrs.field(default=None, init=False)
+    boots: dict[str | None, str] = attrs.field(factory=dict, init=False)
+    """Where it was handed out and got no answer: the boots of the gateways by their names. Not
+    empty: it may have executed."""
+    first_sent_at: float = attrs.field(default=0.0, init=False)
+    """When its first byte was handed out, where ``boots`` is not empty."""
+    refusal: Refusal | None = attrs.field(default=None, init=False)
 
-    def __init__(
-        self,
-        request_id: str,
-        method: str,
-        payload: bytes,
-        idempotency_key: str | None,
-        *,
-        final: bool,
-    ) -> None:
-        self.id = request_id
-        self.method = method
-        self.payload = payload
-        self.size = len(payload)
-        self.idempotency_key = idempotency_key
-        self.final = final
-        self.accepted = False
-        self.abandoned = False
-        self.outgoing: Outgoing | None = None
+    def __attrs_post_init__(self) -> None:
+        self.size = len(self.payload)
+
+    @property
+    def handed_out(self) -> bool:
+        """Whether a byte of it was handed out on its present connection."""
+        return self.outgoing is not None and self.outgoing.handed_out_at is not None
+
+    @property
+    def replay_until(self) -> float:
+        """Until when it may be sent again."""
+        return self.first_sent_at + REPLAY_WITHIN
 
     @property
     def delivery(self) -> Delivery:
         """What is known while there is no answer."""
-        if self.outgoing is None or self.outgoing.handed_out_at is None:
-            return Delivery.NOT_SENT
-        return Delivery.MAY_HAVE_EXECUTED
+        if self.boots or self.handed_out:
+            return Delivery.MAY_HAVE_EXECUTED
+        return Delivery.NOT_SENT if self.refusal is None else Delivery.REFUSED
 
     def failed(
-        self, delivery: Delivery, *, timed_out: bool = False, ending: Ending | None = None
+        self,
+        delivery: Delivery,
+        *,
+        timed_out: bool = False,
+        ending: Ending | None = None,
+        text: str = "",
     ) -> RequestFailed:
-        """Make the outcome of a request that got no answer."""
+        """Make the outcome of a request that got no answer, or none that it was content with."""
+        refused = self.refusal if delivery is Delivery.REFUSED else None
         return RequestFailed(
             self.id,
             delivery,
             self.method,
             self.idempotency_key,
-            timed_out=timed_out,
+            None if refused is None else refused.error,
+            timed_out=timed_out and refused is None,
             ending=ending,
+            text=text,
         )
 
 
+class Window:
+    """The places in flight at one gateway; several connections to it may share them."""
+
+    __slots__ = ("_free", "_waiting")
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: dict[Requests, None] = {}
+
+    def take(self) -> bool:
+        """Take a place; False: there is none."""
+        if self._free <= 0:
+            return False
+        self._free -= 1
+        return True
+
+    def wait(self, requests: Requests) -> None:
+        """Let a connection know when a place is free."""
+        self._waiting[requests] = None
+
+    def leave(self, requests: Requests, places: int) -> None:
+        """Give back the places of a connection that is over."""
+        self._waiting.pop(requests, None)
+        self._give_back(places)
+
+    def give_back(self) -> None:
+        """Give a place back: what waits longest takes it."""
+        self._give_back(1)
+
+    def _give_back(self, places: int) -> None:
+        self._free += places
+        for requests in [*self._waiting]:
+            if self._free <= 0:
+                return
+            del self._waiting[requests]
+            requests.fill()
+
+
+class Postponed(Enum):
+    """What an answer may mean besides an outcome."""
+
+    POSTPONED = "refused for now; asked again later"
+
+
+@attrs.frozen
+class AskAgain:
+    """The name of a deadline: a refused request is sent again."""
+
+    request_id: str
+
+
+@attrs.frozen
+class TooLate:
+    """The name of a deadline: a replay that has not left by then does not leave any more."""
+
+    request_id: str
+
+
+RequestTimer = PendingRequest | AskAgain | TooLate
+
+
 class Requests:
-    """The pending requests of one connection."""
+    """The pending requests of one connection.
 
-    __slots__ = ("_in_flight", "_outbox", "_timers", "_waiting", "_window", "bytes")
+    ``delay`` says how long to wait before a refused request is sent again: it is given the
+    gateway's hint, and how often the request was refused before.
+    """
 
-    def __init__(self, outbox: Outbox, timers: Timers[Any], max_in_flight: int) -> None:
+    __slots__ = (
+        "_delay",
+        "_in_flight",
+        "_later",
+        "_outbox",
+        "_timers",
+        "_waiting",
+        "_window",
+        "bytes",
+    )
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        timers: Timers[Any],
+        window: Window,
+        delay: Callable[[float | None, int], float],
+    ) -> None:
         self._outbox = outbox
         self._timers = timers
-        self._window = max_in_flight
+        self._window = window
+        self._delay = delay
         self._waiting: OrderedDict[str, PendingRequest] = OrderedDict()
         self._in_flight: dict[str, PendingRequest] = {}
+        self._later: dict[str, PendingRequest] = {}
         self.bytes = 0
         """The size of the requests without an outcome."""
 
-    def add(self, request: PendingRequest, deadline: float | None) -> None:
+    def __len__(self) -> int:
+        """Return how many have no outcome, or still keep their place in flight."""
+        return len(self._waiting) + len(self._in_flight) + len(self._later)
+
+    def add(self, request: PendingRequest) -> None:
         """Take a request in; what the window allows goes to the outbox at once."""
         self.bytes += request.size
-        if deadline is not None:
-            self._timers.set(request, deadline)
+        if request.deadline is not None:
+            self._timers.set(request, request.deadline)
+        if request.boots:
+            self._timers.set(TooLate(request.id), request.replay_until)
         self._waiting[request.id] = request
-        self._fill()
+        self.fill()
 
-    def on_response(self, response: Response, size: int) -> Outcome | RequestAccepted | None:
+    def on_response(
+        self, response: Response, size: int, now: float
+    ) -> Outcome | RequestAccepted | Postponed | None:
         """Return what an answer means, or None where nobody waits for it."""
         request = self._in_flight.get(response.id)
         if request is None:
             return None
-        interim = request.final and response.error is None and _is_interim(response.payload)
-        if interim and not request.abandoned:
+        if request.final and not request.abandoned and _is_interim(response):
             if request.accepted:
                 return None
             request.accepted = True
-            return RequestAccepted(request.id, response.payload, size)
-        del self._in_flight[request.id]
-        if request.outgoing is not None and request.outgoing.handed_out_at is None:
-            self._outbox.withdraw(request.outgoing)  # somebody's guess: it must not go out as well
-        self._fill()
-        self._timers.stop(request)
+            return RequestAccepted(request.id, response.payload, size, request.idempotency_key)
+        self._leave_flight(request)
+        if request.retry_unavailable and self._postpone(request, response, now):
+            return Postponed.POSTPONED
+        self._stop_timers(request)
         if request.abandoned:
             return None
         self._forget(request)
-        if response.error is None:
-            return Replied(request.id, response.payload, size)
-        return RequestFailed(
-            request.id,
-            Delivery.REFUSED,
-            request.method,
-            request.idempotency_key,
-            response.error,
-            response.payload,
-        )
+        return _outcome(request, response, size)
 
     def cancel(self, request_id: str, now: float) -> Delivery | None:
         """Take a request back; None where it is not pending (any more)."""
-        request = self._waiting.get(request_id) or self._in_flight.get(request_id)
-        if request is None or request.abandoned:
-            return None
-        return self._abandon(request, now)
+        for pending in (self._waiting, self._in_flight, self._later):
+            request = pending.get(request_id)
+            if request is not None:
+                return None if request.abandoned else self._abandon(request, now)
+        return None
 
-    def on_timer(self, request: PendingRequest, now: float) -> RequestFailed | None:
-        """Handle a due deadline: a request's own, or the end of an abandoned one's aftermath."""
-        if request.abandoned:
-            del self._in_flight[request.id]
-            self._fill()
+    def on_timer(self, timer: RequestTimer, now: float) -> RequestFailed | None:
+        """Handle a due deadline: a request's own, or another one's of it."""
+        match timer:
+            case AskAgain():
+                self._waiting[timer.request_id] = self._later.pop(timer.request_id)
+                self.fill()
+                return None
+            case TooLate():
+                request = self._waiting.get(timer.request_id) or self._in_flight[timer.request_id]
+                if request.handed_out:
+                    return None
+                return request.failed(self._abandon(request, now), text=REPLAY_TOO_LATE)
+        if timer.abandoned:
+            self._leave_flight(timer)
             return None
-        return request.failed(self._abandon(request, now), timed_out=True)
+        return timer.failed(self._abandon(timer, now), timed_out=True)
 
-    def end(self, ending: Ending) -> list[RequestFailed]:
-        """Return the outcome of every pending request, oldest first."""
-        pending = [*self._in_flight.values(), *self._waiting.values()]
+    def end(
+        self, ending: Ending, gateway: str | None, boot_id: str | None
+    ) -> tuple[list[RequestFailed], list[PendingRequest]]:
+        """Return the outcomes of what ends here, and what may be carried over; oldest first."""
+        pending = [*self._in_flight.values(), *self._later.values(), *self._waiting.values()]
+        places = len(self._in_flight)
         self._in_flight.clear()
+        self._later.clear()
         self._waiting.clear()
         self.bytes = 0
-        return [
-            request.failed(request.delivery, ending=ending)
-            for request in pending
-            if not request.abandoned
-        ]
+        self._window.leave(self, places)
+        outcomes, carried = [], []
+        for request in pending:
+            if request.abandoned:
+                continue
+            if ending.kind is not EndKind.STOPPED and _is_carried(request, gateway, boot_id):
+                carried.append(request)
+            else:
+                outcomes.append(request.failed(request.delivery, ending=ending))
+            request.outgoing = None
+        return outcomes, carried
+
+    def fill(self) -> None:
+        """Move what waits to the outbox while the window has room."""
+        while self._waiting and self._window.take():
+            request_id, request = self._waiting.popitem(last=False)
+            request.outgoing = self._outbox.text(request.payload)
+            self._in_flight[request_id] = request
+        if self._waiting:
+            self._window.wait(self)
+
+    def _leave_flight(self, request: PendingRequest) -> None:
+        """Give its place back; a frame that has not left must not go out any more."""
+        del self._in_flight[request.id]
+        if request.outgoing is not None and request.outgoing.handed_out_at is None:
+            self._outbox.withdraw(request.outgoing)  # its answer was somebody's guess
+        self._window.give_back()
+
+    def _postpone(self, request: PendingRequest, response: Response, now: float) -> bool:
+        """Let a refused request wait, where there is time for it."""
+        error = response.error
+        if request.abandoned or error is None or not error.retryable:
+            return False
+        if response.payload is not None:  # then the method did run
+            return False
+        times = 0 if request.refusal is None else request.refusal.times
+        again_at = now + self._delay(error.retry_after, times)
+        limits = [request.deadline] if request.deadline is not None else []
+        limits += [request.replay_until] if request.boots else []
+        if any(again_at >= limit for limit in limits):
+            return False
+        request.refusal = Refusal(error, times + 1)
+        request.outgoing = None
+        self._later[request.id] = request
+        self._timers.set(AskAgain(request.id), again_at)
+        return True
 
     def _abandon(self, request: PendingRequest, now: float) -> Delivery:
         """Stop waiting for an answer: withdraw what has not left, else keep its place."""
         delivery = request.delivery
         self._forget(request)
-        if delivery is Delivery.MAY_HAVE_EXECUTED:
+        self._stop_timers(request)
+        if request.handed_out:
             request.abandoned = True
             self._timers.set(request, now + AFTERMATH)
-            return delivery
-        self._timers.stop(request)
-        if request.outgoing is None:
-            del self._waiting[request.id]
+        elif request.outgoing is not None:
+            self._leave_flight(request)
         else:
-            self._outbox.withdraw(request.outgoing)
-            del self._in_flight[request.id]
-            self._fill()
+            self._waiting.pop(request.id, None)
+            self._later.pop(request.id, None)
         return delivery
+
+    def _stop_timers(self, request: PendingRequest) -> None:
+        self._timers.stop(request)
+        if request.boots:
+            self._timers.stop(TooLate(request.id))
+        if request.refusal is not None:
+            self._timers.stop(AskAgain(request.id))
 
     def _forget(self, request: PendingRequest) -> None:
         self.bytes -= request.size
         request.payload = b""
 
-    def _fill(self) -> None:
-        """Move what waits to the outbox while the window has room."""
-        while self._waiting and len(self._in_flight) < self._window:
-            request_id, request = self._waiting.popitem(last=False)
-            request.outgoing = self._outbox.text(request.payload)
-            self._in_flight[request_id] = request
+
+def _is_carried(request: PendingRequest, gateway: str | None, boot_id: str | None) -> bool:
+    """Tell whether a request outlives its connection, and note where it was handed out."""
+    outgoing = request.outgoing
+    if outgoing is None or outgoing.handed_out_at is None:
+        return bool(request.boots) or request.queue
+    if not request.replay or boot_id is None:
+        return False
+    if not request.boots:
+        request.first_sent_at = outgoing.handed_out_at
+    request.boots[gateway] = boot_id
+    return True
 
 
-def _is_interim(payload: object) -> bool:
-    return isinstance(payload, dict) and payload.get("status") == STATUS_ACCEPTED
+def _outcome(request: PendingRequest, response: Response, size: int) -> Outcome:
+    """Return what an answer means for its request."""
+    if response.error is None:
+        return Replied(request.id, response.payload, size, request.idempotency_key)
+    # a replay that is refused without a payload was not looked up: the first may have run
+    refused = not request.boots or response.payload is not None
+    return RequestFailed(
+        request.id,
+        Delivery.REFUSED if refused else Delivery.MAY_HAVE_EXECUTED,
+        request.method,
+        request.idempotency_key,
+        response.error,
+        response.payload,
+    )
+
+
+def _is_interim(response: Response) -> bool:
+    payload = response.payload
+    if response.error is not None or not isinstance(payload, dict):
+        return False
+    return payload.get("status") == STATUS_ACCEPTED

@@ -192,8 +192,15 @@ class Limits:
         default=256 * MIB, validator=_number(1024, 2**40, whole=True)
     )
     """Bytes of the requests that were accepted and have no outcome yet."""
+    max_queued: int = attrs.field(default=1_000, validator=_number(1, 2**31, whole=True))
+    """Requests with ``offline=QUEUE`` that wait for a connection, above which no more is taken."""
+    max_queued_bytes: int = attrs.field(
+        default=16 * MIB, validator=_number(1024, 2**40, whole=True)
+    )
+    """The size of those requests."""
     max_in_flight: int = attrs.field(default=200, validator=_number(1, 2**31, whole=True))
-    """Requests on the wire per connection; above about 256 the gateway refuses (wire.md 8)."""
+    """Requests on the wire to one gateway; above about 256 it refuses, counted over all of its
+    connections (wire.md 8)."""
     max_events: int = attrs.field(default=10_000, validator=_number(1, 2**31, whole=True))
     """Gateway events not yet pulled."""
     max_event_bytes: int = attrs.field(default=64 * MIB, validator=_number(1, 2**40, whole=True))

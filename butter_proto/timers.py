@@ -30,9 +30,12 @@ class Clock:
 
     def advance(self, now: float) -> float:
         """Take in a caller's ``now`` and return the time that counts."""
-        if self.now < now <= LATEST:  # False for NaN
-            self.now = now
+        self.now = self.look(now)
         return self.now
+
+    def look(self, now: float) -> float:
+        """Return what ``advance`` would return."""
+        return now if self.now < now <= LATEST else self.now  # False for NaN
 
 
 class Timers(Generic[_K]):

@@ -26,7 +26,7 @@ from hypothesis import is_hypothesis_test
 
 from butter_proto.connector import Connector
 from butter_proto.errors import ButterError
-from butter_proto.event_queue import EventQueue
+from butter_proto.event_queue import EventStore
 from butter_proto.secret import LONG_ENOUGH, Secret
 from butter_proto.testing import StandInGateway
 from butter_proto.testing.devices import IssuedToken
@@ -87,7 +87,7 @@ class SecretWatch:
         self._after(Secret, "__init__", lambda secret, _: self.learn(secret.reveal()))
         self._after(StandInGateway, "__attrs_post_init__", self._on_stand_in)
         self._after(IssuedToken, "__init__", lambda issued, _: self.learn(issued.token))
-        self._after(EventQueue, "next", lambda _, event: self._on_pulled("event", event))
+        self._after(EventStore, "next", lambda _, event: self._on_pulled("event", event))
         self._after(Connector, "next_command", lambda _, told: self._on_pulled("command", told))
         self._after(Traced, "__init__", lambda traced, _: self._on_traced(traced))
         self._after(ButterError, "__init__", lambda error, _: self._on_error(error))

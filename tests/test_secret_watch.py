@@ -16,7 +16,7 @@ import attrs, pytest
 from hypothesis import given, strategies as st
 from butter_proto import Connector, Ending, EndKind, NotOnline, Secret, Traced, events
 from butter_proto.errors import ConnectionEnded
-from butter_proto.event_queue import EventQueue
+from butter_proto.event_queue import EventQueue, EventStore
 from butter_proto.counters import Counters
 from butter_proto.settings import Limits
 from butter_proto.testing import StandInGateway
@@ -44,7 +44,7 @@ LEAKS: Final = {
     "an exception made before its secret": "NotOnline(it[::-1]); leak(it)",
     "an exception with an ending": "ConnectionEnded(str(Ending(EndKind.STOPPED, leak(it))))",
     "an event": """
-    queue = EventQueue(Limits(), Counters())
+    queue = EventQueue(EventStore(Limits()), Counters())
     queue.put_notice(events.PairingRequired(leak(it), None, None, None))
     queue.next()""",
     "a command": """

@@ -98,7 +98,7 @@ def test_every_class_of_the_module_can_be_told() -> None:
         for _, kind in inspect.getmembers(events, inspect.isclass)
         if kind.__module__ == events.__name__ and attrs.has(kind)
     }
-    assert defined - set(get_args(Event)) == PARTS_OF_EVENTS
+    assert defined - set(get_args(events.PoolEvent)) == PARTS_OF_EVENTS
 
 
 def test_the_examples_here_leave_no_event_out() -> None:

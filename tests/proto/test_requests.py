@@ -15,7 +15,7 @@ from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import Outcome, Replied, RequestAccepted, RequestFailed
 from butter_proto.frames import Response
 from butter_proto.outbox import Outbox
-from butter_proto.requests import AFTERMATH, PendingRequest, Requests
+from butter_proto.requests import AFTERMATH, PendingRequest, Postponed, Requests, Window
 from butter_proto.timers import Timers
 
 NOT_SENT, MAY_HAVE, REFUSED = Delivery.NOT_SENT, Delivery.MAY_HAVE_EXECUTED, Delivery.REFUSED
@@ -31,7 +31,9 @@ class Stage:
         self.now = 0.0
         self.outbox = Outbox(bytes, Counters())
         self.timers: Timers[Any] = Timers()
-        self.requests = Requests(self.outbox, self.timers, window)
+        self.requests = Requests(
+            self.outbox, self.timers, Window(window), lambda hint, _: hint or 1.0
+        )
 
     def add(
         self,
@@ -43,8 +45,9 @@ class Stage:
         final: bool = False,
     ) -> None:
         payload = request_id.encode().ljust(size, b".")
-        request = PendingRequest(request_id, "chat.send", payload, key, final=final)
-        self.requests.add(request, None if timeout is None else self.now + timeout)
+        deadline = None if timeout is None else self.now + timeout
+        request = PendingRequest(request_id, "chat.send", payload, key, deadline, final=final)
+        self.requests.add(request)
 
     def take(self) -> list[str]:
         """Take one chunk; return the ids of the requests whose first frame is in it."""
@@ -66,8 +69,14 @@ class Stage:
 
     def answer(
         self, request_id: str, payload: Any = None, error: GatewayError | None = None
-    ) -> Outcome | RequestAccepted | None:
-        return self.requests.on_response(Response(request_id, payload, error), 7)
+    ) -> Outcome | RequestAccepted | Postponed | None:
+        return self.requests.on_response(Response(request_id, payload, error), 7, self.now)
+
+    def end(self) -> list[RequestFailed]:
+        """End the connection; nothing is carried over."""
+        outcomes, carried = self.requests.end(ENDING, None, "boot")
+        assert carried == []
+        return outcomes
 
     def cancel(self, request_id: str) -> Delivery | None:
         return self.requests.cancel(request_id, self.now)
@@ -334,7 +343,7 @@ def test_at_the_end_every_request_gets_its_outcome_oldest_first() -> None:
     stage.take()
     stage.take()
     assert stage.cancel("cancelled") is MAY_HAVE
-    assert stage.requests.end(ENDING) == [
+    assert stage.end() == [
         failed(request_id, delivery, idempotency_key=request_id, ending=ENDING)
         for request_id, delivery in (
             ("sent", MAY_HAVE),
@@ -343,7 +352,7 @@ def test_at_the_end_every_request_gets_its_outcome_oldest_first() -> None:
             ("waiting too", NOT_SENT),
         )
     ]
-    assert stage.requests.end(ENDING) == []
+    assert stage.end() == []
     assert stage.answer("sent") is None
     assert stage.cancel("waiting") is None
 
@@ -351,7 +360,7 @@ def test_at_the_end_every_request_gets_its_outcome_oldest_first() -> None:
 def test_a_request_in_the_outbox_at_the_end_was_not_sent() -> None:
     stage = Stage()
     stage.add("1")
-    assert stage.requests.end(ENDING) == [failed("1", NOT_SENT, ending=ENDING)]
+    assert stage.end() == [failed("1", NOT_SENT, ending=ENDING)]
 
 
 # --- size -------------------------------------------------------------------------------------
@@ -370,15 +379,15 @@ def test_the_bytes_of_requests_count_until_their_outcome() -> None:
     assert stage.requests.bytes == 11_001
     stage.run(5.0)
     assert stage.requests.bytes == 11_000
-    stage.requests.end(ENDING)
+    stage.end()
     assert stage.requests.bytes == 0
 
 
 def test_an_abandoned_request_keeps_its_place_and_not_its_bytes() -> None:
     """G9: they count no more."""
     stage = Stage()
-    request = PendingRequest("1", "chat.send", b"x" * 100, None, final=False)
-    stage.requests.add(request, None)
+    request = PendingRequest("1", "chat.send", b"x" * 100)
+    stage.requests.add(request)
     stage.send()
     stage.cancel("1")
     assert request.payload == b""
@@ -507,7 +516,7 @@ def test_requests_do_what_one_naive_list_does(
     model = Model(window)
     outcomes: dict[str, int] = {}
 
-    def count(outcome: Outcome | RequestAccepted | None) -> None:
+    def count(outcome: Outcome | RequestAccepted | Postponed | None) -> None:
         if isinstance(outcome, Replied | RequestFailed):
             outcomes[outcome.id] = outcomes.get(outcome.id, 0) + 1
 
@@ -540,7 +549,7 @@ def test_requests_do_what_one_naive_list_does(
                 pass
         assert sum(known.started and not known.gone for known in model.known) <= window
         assert stage.requests.bytes == sum(known.size for known in model.known if not known.settled)
-    ended = stage.requests.end(ENDING)
+    ended = stage.end()
     assert ended == model.end()
     for outcome in ended:
         count(outcome)
