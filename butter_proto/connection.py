@@ -1,4 +1,4 @@
-"""Connection: one socket's life, composed of link, handshake, requests and keepalive.
+"""Connection: one socket's life, composed of link, admission, requests and keepalive.
 
 Rules kept here:
 
@@ -16,17 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from itertools import islice
 from typing import Any, Final, TypeVar
 
 import attrs
 
 from butter_proto import events, frames
+from butter_proto.admission import Admission
 from butter_proto.backlog import Backlog
 from butter_proto.counters import Counters
 from butter_proto.credentials import Auth
-from butter_proto.device import DeviceToken, kept_of
-from butter_proto.device_auth import SignedPayload, Signer, SigningFailed, prove
+from butter_proto.device import DeviceToken
+from butter_proto.device_auth import SignedPayload, Signer
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import (
     Delivery,
@@ -37,15 +37,7 @@ from butter_proto.errors import (
     TransportFault,
 )
 from butter_proto.event_queue import EventQueue
-from butter_proto.handshake import (
-    BEFORE_HELLO_MAX,
-    connect_params,
-    fault_of_challenge,
-    read_challenge,
-    read_hello,
-    secrets_of_hello,
-    tokens_of_hello,
-)
+from butter_proto.handshake import secrets_of_hello
 from butter_proto.identity import Identity
 from butter_proto.keepalive import Keepalive, KeepaliveTimer
 from butter_proto.link import HostClose, Inbound, Link, Opened, PongReceived, Received, ends_stream
@@ -74,8 +66,6 @@ from butter_proto.websocket import WebSocketLink
 
 _T = TypeVar("_T")
 _NORMAL: Final = 1000
-_SHORT: Final = 200
-"""Characters of a value, and keys, that are kept of a huge refusal's details."""
 STORING_LIMIT: Final = 5.0
 """Seconds that Online waits for ``token_stored``."""
 _REFUSAL_BODY_TIME: Final = 1.0
@@ -144,9 +134,7 @@ class Connection:
     def __init__(self, around: Surroundings, attempt: Attempt, now: float) -> None:
         self.attempt = attempt
         self._settings = around.settings
-        self._endpoint = around.endpoint
         self._identity = around.identity
-        self._signer = around.signer
         self._next_id = around.next_id
         self._queue = around.queue
         self._counters = around.counters
@@ -167,6 +155,15 @@ class Connection:
         self._probes: Probes | None = None
         self._now = now
         self._opened = False
+        self._admission = Admission(
+            around.settings.dialect,
+            around.identity,
+            attempt.auth,
+            around.signer,
+            attempt.signed,
+            attempt.durable,
+            around.endpoint.is_confidential,
+        )
         self._connect_id = ""
         self._expected_seq: int | None = None
         self._retry_after: tuple[float, float] | None = None
@@ -377,48 +374,26 @@ class Connection:
                 self._counters.ignored_frames += 1
 
     def _on_challenge(self, payload: object) -> None:
-        challenge = read_challenge(payload)
-        fault = fault_of_challenge(
-            challenge, self._settings.dialect, signed=self._signer is not None
-        )
-        if fault is not None:
-            self._end(Ending(EndKind.CHALLENGE_INVALID, fault))
+        params = self._admission.answer(payload)
+        if isinstance(params, Ending):
+            self._end(params)
             return
-        params = connect_params(self._settings.dialect, self._identity, self.attempt.auth)
-        if self._signer is not None:
-            assert challenge.nonce is not None
-            assert challenge.ts is not None
-            try:
-                params["device"] = prove(
-                    self._signer, self.attempt.signed, params, challenge.nonce, challenge.ts
-                )
-            except SigningFailed as error:
-                self._end(Ending(EndKind.SIGNER_FAILED, str(error)))
-                return
         self._connect_id = self._next_id()
         request = frames.encode_request(self._connect_id, frames.METHOD_CONNECT, params)
         self._link.outbox.text(request)
         self._enter(Phase.HELLO, self._settings.timeouts.hello)
 
     def _on_connect_answer(self, answer: frames.Response, size: int) -> None:
-        if answer.error is not None:
-            error = answer.error
-            if size > BEFORE_HELLO_MAX:
-                error = attrs.evolve(error, details=_abridged(error.details))
-            ending = Ending(EndKind.CONNECT_REFUSED, error=error, retry_after=error.retry_after)
-            self._end(ending)
-            return
-        hello = read_hello(answer.payload, self._settings.dialect)
-        if hello is None:
-            self._end(Ending(EndKind.HELLO_INVALID))
+        hello = self._admission.hello_of(answer, size)
+        if isinstance(hello, Ending):
+            self._end(hello)
             return
         self.hello = hello
         self.redaction.add(secrets_of_hello(hello.payload))
         self._probes = self._start_keepalive(hello.policy.tick_interval)
         if self._settings.dialect is Dialect.GATEWAY_V4:
             self._expected_seq = 1  # seq starts at 1 on each connection (wire.md 3)
-        if self._signer is not None:
-            self.issued = self._new_tokens(hello)
+        self.issued = self._admission.new_tokens(hello)
         if self.issued:
             tokens = tuple(self.issued.items())
             told = events.DeviceTokenIssued(self.attempt.transport_id, tokens)
@@ -427,18 +402,6 @@ class Connection:
             self._enter(Phase.STORING, STORING_LIMIT)
         else:
             self._go_online()
-
-    def _new_tokens(self, hello: events.Hello) -> dict[str, DeviceToken]:
-        """Return the device tokens of a hello, by role, that are not known to be stored."""
-        role, durable = self._identity.role, self.attempt.durable
-        tokens = tokens_of_hello(hello.payload, role, self.attempt.auth.scopes)
-        new = {}
-        for one, token in tokens.items():
-            known = durable.get(one)
-            kept = kept_of(known, token, None if known is None else known.token)
-            if kept != known and (one == role or self._endpoint.is_confidential):
-                new[one] = kept
-        return new
 
     def _go_online(self, *notices: events.Notice) -> None:
         """Let Online be told, then ``notices``, then what was held back until now."""
@@ -567,18 +530,6 @@ def _link_for(around: Surroundings) -> Link:
     return WebSocketLink(
         around.endpoint, settings.limits, around.entropy, around.counters, settings.headers
     )
-
-
-def _abridged(details: object) -> dict[str, Any] | None:
-    """Keep what is short of the details of a huge refusal: endings are kept for long."""
-    if not isinstance(details, dict):
-        return None
-    short = (
-        (key, value)
-        for key, value in details.items()
-        if value is None or (isinstance(value, str | int | float) and len(str(value)) <= _SHORT)
-    )
-    return dict(islice(short, _SHORT))
 
 
 _GREETED: Final = (Phase.STORING, Phase.ONLINE)

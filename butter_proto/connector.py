@@ -2,9 +2,10 @@
 
 Rules kept here:
 
-* One supervisor owns every connect, the first included; it has one current connection, and
-  others only while their Close frames are under way.
-* ``reconnect.decide`` says what an ending means; this file only carries it out.
+* Every connect begins here, the first included; there is one current connection, and others only
+  while their Close frames are under way.
+* What an attempt proves itself with, and what follows its ending, is decided elsewhere
+  (authenticator.py, recovery.py); this file only carries it out.
 * Each OpenTransport is followed by exactly one CloseTransport with its id (G8).
 * Everything the application is told goes through one bounded queue (event_queue.py).
 """
@@ -13,32 +14,20 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import count
 from typing import Any, Final, Unpack
 
 import attrs
 
 from butter_proto import events
+from butter_proto.authenticator import Authenticator
 from butter_proto.backlog import Backlog, QueuedRequest
-from butter_proto.connection import (
-    STORING_LIMIT,
-    Attempt,
-    Connection,
-    Phase,
-    Surroundings,
-    check_size,
-)
+from butter_proto.connection import Connection, Phase, Surroundings, check_size
 from butter_proto.counters import Counters
-from butter_proto.credentials import (
-    DEVICE_TOKEN_MISMATCH,
-    Auth,
-    Credentials,
-    Keyring,
-    Source,
-)
+from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken, TokenKey
-from butter_proto.device_auth import SignedPayload, Signer, device_id, public_key_of
+from butter_proto.device_auth import SignedPayload, Signer
 from butter_proto.endpoint import Endpoint, Reach, parse_url, without_zone
 from butter_proto.errors import (
     Delivery,
@@ -50,7 +39,6 @@ from butter_proto.errors import (
     TransportFault,
 )
 from butter_proto.event_queue import EventQueue, EventStore
-from butter_proto.handshake import check_connect_size
 from butter_proto.intake import Draws, Intake
 from butter_proto.link import HostClose, HostMessage, HostPong, Inbound
 from butter_proto.machine import (
@@ -64,20 +52,14 @@ from butter_proto.machine import (
 )
 from butter_proto.policy import check_transport
 from butter_proto.proxy_address import ProxyAddress
-from butter_proto.reconnect import Action
+from butter_proto.recovery import Ended, Recovery
 from butter_proto.request_options import Offline, RequestOptions
 from butter_proto.requests import PendingRequest, Window
-from butter_proto.secret import Secret
 from butter_proto.settings import Dialect, Framing, Settings
 from butter_proto.standing import Standing
-from butter_proto.supervisor import Supervisor, pairing_of
 from butter_proto.timers import TICK, Clock
 from butter_proto.trace import Trace
 
-_UNANSWERED: Final = 8
-"""Transports whose device tokens may still be told to be stored."""
-_HELD_BACK: Final = 1.0
-"""Seconds until an attempt that was held back is looked at again."""
 _WORTH_TELLING: Final = 1.0
 """Seconds of lateness above which `ClockLate` is told."""
 
@@ -88,22 +70,28 @@ class Shared:
 
     standing: Standing
     store: EventStore
-    on_state: Callable[[events.StateEvent], None]
+    on_state: Callable[[events.StateEvent], None] | None
     ids: Draws
     backlog: Backlog
     window: Window
     """For all connections to one gateway."""
+    commands: deque[Command]
 
 
-@attrs.frozen
-class _Undecided:
-    """An ending whose consequences wait: another device token may be found for it."""
-
-    transport_id: int
-    ending: Ending
-    cause: Ending
-    online_since: float | None
-    decide_by: float
+def _alone(
+    settings: Settings, next_request_id: Callable[[], str] | None, *, hold_queue: bool
+) -> Shared:
+    """Return what a connector without a pool has of its own."""
+    store = EventStore(settings.limits)
+    return Shared(
+        Standing(hold_queue=hold_queue),
+        store,
+        None,
+        Draws(next_request_id or map(str, count(1)).__next__),
+        Backlog(settings.limits, store.put),
+        Window(settings.limits.max_in_flight),
+        deque(),
+    )
 
 
 class Connector:
@@ -146,58 +134,46 @@ class Connector:
             raise InvalidSettings("the original dialect knows no devices")
         check_transport(self._endpoint, settings)
         self._settings = settings
-        self._identity = settings.identity_for(device=signer is not None)
-        self._keyring = Keyring(
-            settings.credentials,
-            role=None if signer is None else self._identity.role,
-            trusted=self._endpoint.reach is Reach.LOOPBACK or bool(settings.pins),
-        )
-        self._token_key = None if signer is None else self._token_key_of(signer)
-        self._check_connect_size(settings.credentials)
+        self._authenticator = Authenticator(settings, self._endpoint, signer)
         self._signed = SignedPayload.V3
-        self._supervisor = Supervisor(settings.reconnect, random)
         self._next_transport_id = next_transport_id or count(1).__next__
         self._counters = Counters()
         if shared is None:
-            store = EventStore(settings.limits)
-            ids = Draws(next_request_id or map(str, count(1)).__next__)
-            standing = Standing(hold_queue=hold_queue)
-            self._queue = EventQueue(store, self._counters)
-            self._backlog = Backlog(settings.limits, self._queue.put)
-            window = Window(settings.limits.max_in_flight)
-        else:
-            store, ids, standing = shared.store, shared.ids, shared.standing
-            self._queue = EventQueue(store, self._counters, standing, shared.on_state)
-            self._backlog, window = shared.backlog, shared.window
-        self._intake = Intake(settings, ids, entropy, store)
-        self._standing = standing
+            shared = _alone(settings, next_request_id, hold_queue=hold_queue)
+        self._standing, self._backlog = shared.standing, shared.backlog
+        self._queue = EventQueue(shared.store, self._counters, shared.standing, shared.on_state)
+        self._intake = Intake(settings, shared.ids, entropy, shared.store)
+        self._recovery = Recovery(
+            settings.reconnect,
+            random,
+            self._authenticator.identity,
+            self._authenticator.keyring,
+            self._queue,
+            self._give_up_waiting,
+        )
         self._around = Surroundings(
             settings,
             self._endpoint,
             random,
             entropy,
-            ids.take,
+            shared.ids.take,
             self._queue,
             self._counters,
-            self._identity,
+            self._authenticator.identity,
             signer,
             trace,
-            standing,
-            self._backlog,
-            window,
+            shared.standing,
+            shared.backlog,
+            shared.window,
         )
         self._clock = Clock()
         self._handled = -math.inf
-        self._commands: deque[Command] = deque()
+        self._commands = shared.commands
         self._connections: dict[int, Connection] = {}
         self._current: Connection | None = None
         self._finished = False
         self._stopping = False
-        self._retry_at: float | None = None
         self._hello: events.Hello | None = None
-        self._last_ending: Ending | None = None
-        self._to_be_stored: dict[int, Mapping[str, DeviceToken]] = {}
-        self._undecided: _Undecided | None = None
 
     # --- state ------------------------------------------------------------------------------
 
@@ -209,7 +185,7 @@ class Connector:
     @property
     def token_key(self) -> TokenKey | None:
         """Under which its device token is kept; None without a device."""
-        return self._token_key
+        return self._authenticator.token_key
 
     @property
     def proxy(self) -> ProxyAddress | None:
@@ -224,7 +200,7 @@ class Connector:
     @property
     def retry_at(self) -> float | None:
         """When the next attempt begins; None where none is planned."""
-        return self._retry_at
+        return self._recovery.retry_at
 
     @property
     def finished(self) -> bool:
@@ -234,7 +210,7 @@ class Connector:
     @property
     def last_ending(self) -> Ending | None:
         """How the last connection ended, if one did."""
-        return self._last_ending
+        return self._recovery.last_ending
 
     @property
     def stats(self) -> Stats:
@@ -258,9 +234,7 @@ class Connector:
         if self.state is not State.IDLE or self._stopping:
             raise LocalProtocolError("start or stop was called before")
         if device_token is not None:
-            kept = {self._identity.role: device_token}
-            self._keyring.issued(kept)
-            self._keyring.stored(kept)
+            self._authenticator.begin_with(device_token)
         self._signed = signed
         self._attempt(self._clock.advance(now))
 
@@ -274,9 +248,8 @@ class Connector:
         if self._finished:
             return
         self._stopping = True
+        self._recovery.stop()
         self._give_up_waiting(Ending(EndKind.STOPPED))
-        self._retry_at = None
-        self._undecided = None
         for transport_id, connection in list(self._connections.items()):
             connection.stop(now, abort=abort)
             self._settle(transport_id, connection)
@@ -327,9 +300,7 @@ class Connector:
         Online follows at once; without this it follows after 5 s. Pull events.
         """
         now = self._clock.advance(now)
-        tokens = self._to_be_stored.pop(transport_id, {})
-        if ok:
-            self._keyring.stored(tokens)
+        self._authenticator.stored(transport_id, ok=ok)
         connection = self._connections.get(transport_id)
         if connection is not None:
             connection.token_stored(now, ok=ok)
@@ -341,13 +312,12 @@ class Connector:
         A connection that is open stays. Raises `InvalidSettings` where they do not fit into a
         connect request; then nothing was changed. Pull everything.
         """
-        self._check_connect_size(credentials)
+        self._authenticator.replace(credentials)
         now = self._clock.advance(now)
-        self._keyring.replace(credentials)
-        if self._undecided is not None and self._keyring.has_untried:
-            self._decide_on(self._undecided, can_repair=True)
-        elif self.state is State.BLOCKED:
+        if self.state is State.BLOCKED:
             self.reconnect_now(now)
+        else:
+            self._recovery.credentials_replaced(now)
 
     def token_forgotten(self, transport_id: int, newer: DeviceToken | None, now: float) -> None:
         """Answer `DeviceTokenRejected`: the token is forgotten, and ``newer`` is kept by now.
@@ -355,10 +325,7 @@ class Connector:
         Another program of the device may have been given one: it is worth one attempt. Without an
         answer it is decided after 5 s that there is none. Pull everything.
         """
-        now = self._clock.advance(now)
-        found = newer is not None and self._keyring.found(newer)
-        if self._undecided is not None and self._undecided.transport_id == transport_id:
-            self._decide_on(self._undecided, can_repair=found)
+        self._recovery.token_forgotten(transport_id, newer, self._clock.advance(now))
 
     def reconnect_now(self, now: float, signed: SignedPayload = SignedPayload.V3) -> None:
         """End a backoff, or leave BLOCKED; never sooner than a rate limit allows.
@@ -371,15 +338,9 @@ class Connector:
         if self._stopping or state not in (State.WAITING, State.BLOCKED):
             return
         self._signed = signed
-        if state is State.BLOCKED:
-            self._supervisor.start_over()
-            self._keyring.forgive()
-        self._retry_at = self._supervisor.earliest(now)
-        if self._retry_at <= now:
+        self._recovery.bring_forward(now, gave_up=state is State.BLOCKED)
+        if self._recovery.is_due(now):
             self._attempt(now)
-        elif state is State.BLOCKED and self._last_ending is not None:
-            attempt = self._supervisor.next_attempt
-            self._queue.put(events.Retrying(self._last_ending, attempt, self._retry_at - now))
 
     def resynced(self, transport_id: int, now: float) -> None:
         """Take note that the application has read its state again after this Online.
@@ -456,7 +417,7 @@ class Connector:
         if connection is not None:
             connection.opened(now, certificate)
             if self._endpoint.tls and connection.ending is None:
-                self._supervisor.on_certificate_accepted()
+                self._recovery.on_certificate_accepted()
             self._settle(transport_id, connection)
 
     def receive_data(self, transport_id: int, data: bytes, now: float) -> None:
@@ -497,13 +458,12 @@ class Connector:
             self._queue.put_notice(events.ClockLate(now - due))
         self._handled = now
         while due is not None and due <= now:
-            if self._retry_at is not None and self._retry_at <= now:
+            if self._recovery.is_due(now):
                 self._attempt(now)
             for transport_id, connection in list(self._connections.items()):
                 connection.handle_timeout(now)
                 self._settle(transport_id, connection)
-            if self._undecided is not None and self._undecided.decide_by <= now:
-                self._decide_on(self._undecided)
+            self._recovery.handle_timeout(now)
             self._backlog.handle_timeout(now)
             due = self._next_due()
 
@@ -545,27 +505,19 @@ class Connector:
             self._settle(transport_id, connection)
 
     def _next_due(self) -> float | None:
-        due = self._retry_at if self._undecided is None else self._undecided.decide_by
-        dues = [due, self._backlog.next_timeout()]
+        dues = [self._recovery.next_timeout(), self._backlog.next_timeout()]
         dues += [connection.next_timeout() for connection in self._connections.values()]
         return min((due for due in dues if due is not None), default=None)
 
     def _attempt(self, now: float) -> None:
         """Begin an attempt, unless nobody reads what the last ones told."""
         if self._queue.store.state_changes >= self._settings.limits.max_state_changes:
-            self._retry_at = now + _HELD_BACK
+            self._recovery.postpone(now)
             return
-        self._retry_at = None
+        number = self._recovery.begin_attempt()
         self._counters.attempts += 1
         transport_id = self._next_transport_id()
-        attempt = Attempt(
-            transport_id,
-            self._keyring.choose(self._identity.scopes),
-            self._signed,
-            self._keyring.durable,
-            (*self._settings.secrets, *self._keyring.secrets),
-            self._hello,
-        )
+        attempt = self._authenticator.attempt(transport_id, self._signed, self._hello)
         self._signed = SignedPayload.V3
         self._current = self._connections[transport_id] = Connection(self._around, attempt, now)
         endpoint, proxy = self._endpoint, self.proxy
@@ -582,17 +534,16 @@ class Connector:
                 pinned=bool(self._settings.pins),
             )
         )
-        self._queue.put(events.Connecting(self._supervisor.next_attempt, transport_id))
+        self._queue.put(events.Connecting(number, transport_id))
 
     def _settle(self, transport_id: int, connection: Connection) -> None:
         """Draw the consequences of what an input did to a connection."""
         if connection is self._current:
             if connection.issued:
-                self._take_over(transport_id, connection)
+                self._authenticator.issued(transport_id, connection.take_issued())
             online = connection.online_since is not None
             if online and connection.hello is not self._hello:
-                self._supervisor.on_online()
-                self._keyring.accepted(connection.attempt.auth)
+                self._recovery.on_online(connection.attempt.auth)
                 self._hello = connection.hello
             if connection.ending is not None and connection.cause is not None:
                 self._on_ending(connection, connection.ending, connection.cause)
@@ -602,57 +553,9 @@ class Connector:
 
     def _on_ending(self, connection: Connection, ending: Ending, cause: Ending) -> None:
         self._current = None
-        self._last_ending = ending
-        undecided = _Undecided(
-            connection.attempt.transport_id,
-            ending,
-            cause,
-            connection.online_since,
-            self._clock.now + STORING_LIMIT,
-        )
-        if cause.error is None:
-            self._decide_on(undecided)
-            return
-        auth, code = connection.attempt.auth, cause.error.detail_code
-        can_repair = self._keyring.refused(auth, code)
-        if code == DEVICE_TOKEN_MISMATCH and auth.source is Source.DEVICE:
-            self._tell_rejected(undecided, auth.fields["deviceToken"])
-            if not can_repair and not self._stopping:
-                self._undecided = undecided
-                return
-        self._decide_on(undecided, can_repair=can_repair)
-
-    def _tell_rejected(self, refused: _Undecided, token: Secret) -> None:
-        role = self._identity.role
-        notice = events.DeviceTokenRejected(refused.transport_id, role, token, refused.ending)
-        self._queue.put_notice(notice)
-
-    def _decide_on(self, ended: _Undecided, *, can_repair: bool = False) -> None:
-        """Decide what follows an ending, and tell it."""
-        now = self._clock.now
-        self._undecided = None
-        decision = self._supervisor.on_ending(
-            ended.cause, now, ended.online_since, told=ended.ending, can_repair=can_repair
-        )
-        if self._stopping:
-            return
-        if self._supervisor.is_new_pairing(ended.cause):
-            self._queue.put_notice(pairing_of(ended.ending))
-        if decision.action is Action.STOP:
-            self._give_up_waiting(ended.ending)
-            self._queue.put(events.GaveUp(ended.ending, decision.advice))
-        else:
-            self._retry_at = now + decision.delay
-            attempt = self._supervisor.next_attempt
-            self._queue.put(events.Retrying(ended.ending, attempt, decision.delay))
-
-    def _take_over(self, transport_id: int, connection: Connection) -> None:
-        """Use the device tokens that came with a hello, and remember what is to be stored."""
-        tokens = connection.take_issued()
-        self._keyring.issued(tokens)
-        self._to_be_stored[transport_id] = tokens
-        while len(self._to_be_stored) > _UNANSWERED:
-            del self._to_be_stored[next(iter(self._to_be_stored))]
+        attempt = connection.attempt
+        ended = Ended(attempt.transport_id, attempt.auth, ending, cause, connection.online_since)
+        self._recovery.on_ending(ended, self._clock.now)
 
     def _give_up_waiting(self, ending: Ending) -> None:
         """Tell the outcome of what waits for a connection: none will come."""
@@ -660,19 +563,6 @@ class Connector:
             self._backlog.end(ending)
         else:
             self._backlog.forsake(self._standing.name, ending)
-
-    def _token_key_of(self, signer: Signer) -> TokenKey:
-        device = device_id(public_key_of(signer))
-        return TokenKey(self._endpoint.origin, device, self._identity.id, self._identity.role)
-
-    def _check_connect_size(self, credentials: Credentials) -> None:
-        """Raise `InvalidSettings` where all of them together would not fit."""
-        named = {"token": credentials.token, "password": credentials.password}
-        named["bootstrapToken"] = credentials.bootstrap_token
-        fields = {name: secret for name, secret in named.items() if secret is not None}
-        auth = Auth(Source.SHARED, fields, self._identity.scopes)
-        is_device = self._token_key is not None
-        check_connect_size(self._settings.dialect, self._identity, auth, device=is_device)
 
     def _finish(self) -> None:
         if self._stopping and not self._connections and not self._finished:

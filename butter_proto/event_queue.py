@@ -72,6 +72,10 @@ class EventStore:
         limits = self.limits
         return self.droppable < limits.max_events and self.event_bytes < limits.max_event_bytes
 
+    def put(self, event: events.PoolEvent) -> None:
+        """Queue what must be told."""
+        self.queue.append(event)
+
     def next(self) -> events.PoolEvent | None:
         """Take the oldest event, or None."""
         if not self.queue:
@@ -145,7 +149,7 @@ class EventQueue:
         event: events.StateEvent | events.Outcome | events.RequestAccepted | events.EventsMissed,
     ) -> None:
         """Queue what must be told: a state change, an outcome, an interim answer, a loss."""
-        self.store.queue.append(self._signed(event))
+        self.store.put(self._signed(event))
         if isinstance(event, events.StateEvent):
             assert type(event) in self._followers[self._told]
             self._told = type(event)

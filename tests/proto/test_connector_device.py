@@ -244,7 +244,7 @@ def test_answers_that_never_come_are_not_remembered_for_ever() -> None:
     for number in range(12):
         greeted(world, partial(welcomed, device_token=f"token number {number}"))
         world.ended()
-    assert len(world.machine._to_be_stored) == 8
+    assert len(world.machine._authenticator._to_be_stored) == 8
 
 
 def test_a_store_that_fails_is_told_after_online() -> None:
