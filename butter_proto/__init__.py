@@ -56,6 +56,8 @@ from butter_proto.machine import (
     Stats,
 )
 from butter_proto.pins import Pin
+from butter_proto.pool import Pool
+from butter_proto.pool_gateway import GatewayHealth, PoolGateway
 from butter_proto.proxy import ProxyFailed, ProxyRefused, Tunnel
 from butter_proto.proxy_address import (
     ProxyAddress,
@@ -117,6 +119,7 @@ __all__ = [
     "FaultKind",
     "Framing",
     "GatewayError",
+    "GatewayHealth",
     "GaveUp",
     "Identity",
     "InvalidParams",
@@ -132,6 +135,8 @@ __all__ = [
     "OpenTransport",
     "PendingFull",
     "Pin",
+    "Pool",
+    "PoolGateway",
     "Probe",
     "ProxyAddress",
     "ProxyFailed",

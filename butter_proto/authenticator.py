@@ -47,7 +47,7 @@ class Authenticator:
         if signer is not None:
             device, identity = device_id(public_key_of(signer)), self.identity
             self.token_key = TokenKey(endpoint.origin, device, identity.id, identity.role)
-        self._check_connect_size(settings.credentials)
+        self.check(settings.credentials)
         self._to_be_stored: dict[int, Mapping[str, DeviceToken]] = {}
 
     def attempt(self, transport_id: int, signed: SignedPayload, previous: Hello | None) -> Attempt:
@@ -66,7 +66,7 @@ class Authenticator:
 
         Raises `InvalidSettings` where they do not fit; then nothing was changed.
         """
-        self._check_connect_size(credentials)
+        self.check(credentials)
         self.keyring.replace(credentials)
 
     def begin_with(self, device_token: DeviceToken) -> None:
@@ -88,7 +88,7 @@ class Authenticator:
         if ok:
             self.keyring.stored(tokens)
 
-    def _check_connect_size(self, credentials: Credentials) -> None:
+    def check(self, credentials: Credentials) -> None:
         """Raise `InvalidSettings` where all of them together would not fit."""
         named = {"token": credentials.token, "password": credentials.password}
         named["bootstrapToken"] = credentials.bootstrap_token

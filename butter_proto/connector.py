@@ -374,6 +374,10 @@ class Connector:
         """The size of those that have no outcome."""
         return 0 if self._current is None else self._current.pending_bytes
 
+    def check_credentials(self, credentials: Credentials) -> None:
+        """Raise `InvalidSettings` where ``use_credentials`` would."""
+        self._authenticator.check(credentials)
+
     def check(self, request: PendingRequest) -> None:
         """Raise `MessageTooLarge` or `PendingFull` where ``take`` would have no place for it."""
         if self._hello is not None:

@@ -9,6 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -60,4 +61,17 @@ class Counters:
         return Stats(*(getattr(self, name) for name in _NAMES))
 
 
+def added_up(every: Sequence[Stats], trips: Stats) -> Stats:
+    """Add counters up; the round trips, which cannot be added, are those of ``trips``."""
+    sums = {name: sum(getattr(one, name) for one in every) for name in _COUNTED}
+    heard = [one.last_received_at for one in every if one.last_received_at is not None]
+    return Stats(
+        **sums,
+        round_trip=trips.round_trip,
+        smoothed_round_trip=trips.smoothed_round_trip,
+        last_received_at=max(heard, default=None),
+    )
+
+
 _NAMES: Final = tuple(field.name for field in attrs.fields(Stats))
+_COUNTED: Final = tuple(field.name for field in attrs.fields(Stats) if field.default == 0)

@@ -17,7 +17,7 @@ Rules kept here:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import get_args
 
 from butter_proto import events
@@ -126,9 +126,7 @@ class EventQueue:
         counters: Counters,
         standing: Standing | None = None,
         on_state: Callable[[events.StateEvent], None] | None = None,
-        followers: Mapping[
-            type[events.StateEvent] | None, tuple[type[events.StateEvent], ...]
-        ] = events.FOLLOWERS,
+        followers: events.Followers = events.FOLLOWERS,
     ) -> None:
         self.store = store
         self._counters = counters

@@ -118,7 +118,8 @@ class Stopped:
 
 StateEvent = Connecting | Online | Offline | Retrying | GaveUp | Stopped
 
-FOLLOWERS: Final[Mapping[type[StateEvent] | None, tuple[type[StateEvent], ...]]] = {
+Followers = Mapping[type[StateEvent] | None, tuple[type[StateEvent], ...]]
+FOLLOWERS: Final[Followers] = {
     None: (Connecting, Stopped),
     Connecting: (Online, Retrying, GaveUp, Stopped),
     Online: (Offline,),

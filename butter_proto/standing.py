@@ -26,6 +26,10 @@ class Standing:
     held: bool = False
     """Whether they wait for it now."""
 
+    def step_down(self) -> None:
+        """Be warm from now on: another one delivers."""
+        self.primary = self.held = False
+
     def hold(self) -> None:
         """Close the gate, where there is one: it begins to deliver."""
         self.held = self.primary and self.hold_queue

@@ -63,6 +63,8 @@ ORDER: Final = (
     "butter_proto/authenticator.py",
     "butter_proto/recovery.py",
     "butter_proto/connector.py",
+    "butter_proto/pool_gateway.py",
+    "butter_proto/election.py",
     "butter_proto/pool.py",
     "butter_proto/client.py",
     "butter_proto/emitter.py",
