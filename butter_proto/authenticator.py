@@ -25,6 +25,13 @@ _UNANSWERED: Final = 8
 """Transports whose device tokens may still be told to be stored."""
 
 
+def token_key(settings: Settings, endpoint: Endpoint, signer: Signer) -> TokenKey:
+    """Return under which the token of a device at a gateway is kept."""
+    identity = settings.identity_for(device=True)
+    device = device_id(public_key_of(signer))
+    return TokenKey(endpoint.origin, device, identity.id, identity.role)
+
+
 class Authenticator:
     """Holds a connector's identity, its keyring, and the device tokens that are being stored.
 
@@ -42,11 +49,8 @@ class Authenticator:
             role=None if signer is None else self.identity.role,
             trusted=endpoint.reach is Reach.LOOPBACK or bool(settings.pins),
         )
-        self.token_key: TokenKey | None = None
+        self.token_key = None if signer is None else token_key(settings, endpoint, signer)
         """Under which its device token is kept; None without a device."""
-        if signer is not None:
-            device, identity = device_id(public_key_of(signer)), self.identity
-            self.token_key = TokenKey(endpoint.origin, device, identity.id, identity.role)
         self.check(settings.credentials)
         self._to_be_stored: dict[int, Mapping[str, DeviceToken]] = {}
 

@@ -6,6 +6,8 @@ Rules kept here:
   An adapter passes functions that wake its own kind of waiter.
 * An `EventsMissed` is never filtered out and stands before the first event after the loss.
 * A slow reader loses new events, not old ones, until half of its queue is free again.
+* What one gateway of a pool tells of itself is told on with its name; the answers and the gateway
+  events of a pool are told as those of one gateway are.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ _FAILURES: Final = {
 def _reason(outcome: events.RequestFailed) -> str:
     if outcome.timed_out:
         return "its deadline passed"
-    return str(outcome.ending) if outcome.ending is not None else ""
+    return str(outcome.ending) if outcome.ending is not None else outcome.text
 
 
 class Subscription(Generic[_T]):
@@ -168,6 +170,8 @@ class RecentSubscription(Subscription[_T]):
 
 StateSubscription = RecentSubscription[events.StateEvent]
 NoticeSubscription = RecentSubscription[events.Notice]
+GatewaySubscription = RecentSubscription[events.FromGateway]
+"""State events and notices of each gateway of a pool."""
 
 _STANDING: Final = (
     events.ScopesReduced,
@@ -175,20 +179,31 @@ _STANDING: Final = (
     events.DeviceTokenNotStored,
     events.DeviceTokenRejected,
 )
-"""Notices that stay true until the next Online: told first to who subscribes later."""
+"""Notices that stay true until the next Online of their gateway: told first to who subscribes
+later."""
 
 
 class Client:
-    """Routes a machine's events to those who wait for them."""
+    """Routes a machine's events to those who wait for them.
 
-    def __init__(self, max_event_bytes: int = Limits().max_event_bytes) -> None:
+    ``has_hook`` says whether an ``on_online`` hook is run after each Online.
+    """
+
+    def __init__(
+        self, max_event_bytes: int = Limits().max_event_bytes, *, has_hook: bool = False
+    ) -> None:
         self.max_event_bytes = max_event_bytes
+        self._has_hook = has_hook
+        self._hooked = 0
         self._waiters: dict[str, Waiter] = {}
         self._events: dict[EventSubscription, None] = {}
         self._states: dict[StateSubscription, None] = {}
         self._notices: dict[NoticeSubscription, None] = {}
-        self._standing: dict[type[events.Notice], events.Notice] = {}
+        self._gateways: dict[GatewaySubscription, None] = {}
+        self._standing: dict[tuple[str | None, type[events.Notice]], events.Notice] = {}
+        self._last_states: dict[str, events.StateEvent] = {}
         self._last_state: events.StateEvent | None = None
+        self._transport_id = 0
         self.dropped_events = 0
         """Events that a reader lost, each counted once for each reader."""
         self.generation = 0
@@ -201,6 +216,26 @@ class Client:
     def online(self) -> bool:
         """True between Online and Offline."""
         return isinstance(self._last_state, events.Online)
+
+    @property
+    def hook_is_due(self) -> bool:
+        """True where the hook has not run to its end since the present Online."""
+        return self._has_hook and self.online and self._hooked != self.generation
+
+    @property
+    def is_ready(self) -> bool:
+        """True while online, once the hook has run."""
+        return self.online and not self.hook_is_due
+
+    def hook_has_run(self, generation: int) -> int | None:
+        """Take note that the hook has run for an Online; None where that one is over by now.
+
+        Else return the transport id that the machine's ``resynced`` is to be told.
+        """
+        if not self.online or self.generation != generation:
+            return None
+        self._hooked = generation
+        return self._transport_id
 
     @property
     def stopped(self) -> bool:
@@ -261,6 +296,16 @@ class Client:
             subscription.offer(notice)
         return self._join(self._notices, subscription)
 
+    def watch_gateways(self, wake: Wake) -> GatewaySubscription:
+        """Subscribe to what each gateway of a pool tells of itself; what stands comes first."""
+        subscription = GatewaySubscription(wake)
+        for name, event in self._last_states.items():
+            subscription.offer(events.FromGateway(name, event))
+        for (gateway, _), notice in self._standing.items():
+            if gateway is not None:
+                subscription.offer(events.FromGateway(gateway, notice))
+        return self._join(self._gateways, subscription)
+
     def _join(self, subscriptions: dict[_S, None], subscription: _S) -> _S:
         """Let a subscription hear what comes, if anything more will."""
         if self.stopped:
@@ -275,13 +320,40 @@ class Client:
 
     def unsubscribe(self, subscription: Subscription[Any]) -> None:
         """End a subscription; doing it twice is no error."""
-        of_all_kinds: tuple[dict[Any, None], ...] = (self._events, self._states, self._notices)
+        of_all_kinds: tuple[dict[Any, None], ...] = (
+            self._events,
+            self._states,
+            self._notices,
+            self._gateways,
+        )
         for subscriptions in of_all_kinds:
             subscriptions.pop(subscription, None)
         subscription.close(None)
 
-    def deliver(self, event: events.Event) -> None:
+    def deliver(self, event: events.PoolEvent) -> None:
         """Route one event of the machine."""
+        if isinstance(event, events.FromGateway):
+            self._deliver_from(event)
+        else:
+            self._deliver(event)
+
+    def _deliver_from(self, signed: events.FromGateway) -> None:
+        """Route one event of a gateway of a pool."""
+        gateway, event = signed.gateway, signed.event
+        if isinstance(event, events.StateEvent):
+            self._clear_standing(event, gateway)
+            self._last_states[gateway] = event
+            if isinstance(event, events.Stopped):  # it is no member any more
+                del self._last_states[gateway]
+        elif isinstance(event, events.Notice):
+            self._on_notice(event, gateway)
+        else:
+            self._deliver(event)
+            return
+        for watcher in self._gateways:
+            watcher.offer(signed)
+
+    def _deliver(self, event: events.Event) -> None:
         match event:
             case events.GatewayEvent() | events.EventsMissed():
                 self._offer(event)
@@ -299,26 +371,28 @@ class Client:
             case events.RequestAccepted():
                 pass
             case _:
-                self._on_notice(event)
+                self._on_notice(event, None)
 
     def _offer(self, item: events.GatewayEvent | events.EventsMissed) -> None:
         for subscription in self._events:
             subscription.offer(item)
 
     def _on_state(self, event: events.StateEvent) -> None:
+        takes_over = self.online  # one gateway of a pool after another: it tells of the loss
         self._last_state = event
         match event:
             case events.Online():
-                self._standing.clear()
                 self.generation += 1
                 self.hello = event.hello
-                if event.resync:
+                self._transport_id = event.transport_id
+                if event.resync and not takes_over:
                     self._offer(events.EventsMissed(events.MissReason.RECONNECT))
             case events.Offline() | events.Retrying():
                 self.last_ending = event.ending
             case events.GaveUp():
                 self.last_ending = event.ending
                 self._close_all(self._events, errors.GaveUp(event.ending, event.advice))
+        self._clear_standing(event, None)
         for watcher in self._states:
             watcher.offer(event)
         if isinstance(event, events.Stopped):
@@ -326,6 +400,13 @@ class Client:
             self._close_all(self._events, None)
             self._close_all(self._states, None)
             self._close_all(self._notices, None)
+            self._close_all(self._gateways, None)
+
+    def _clear_standing(self, event: events.StateEvent, gateway: str | None) -> None:
+        """Forget the notices that stood until this Online."""
+        if isinstance(event, events.Online):
+            for key in [key for key in self._standing if key[0] == gateway]:
+                del self._standing[key]
 
     def _fail_waiters(self) -> None:
         """Wake whose outcome is lost: G7 leaves nobody, but Ctrl-C may have cut something off."""
@@ -339,9 +420,9 @@ class Client:
             waiter(outcome)
             self._waiters.pop(outcome.id, None)  # not before: Ctrl-C may come between the two
 
-    def _on_notice(self, notice: events.Notice) -> None:
+    def _on_notice(self, notice: events.Notice, gateway: str | None) -> None:
         if isinstance(notice, _STANDING):
-            self._standing[type(notice)] = notice
+            self._standing[gateway, type(notice)] = notice
         for listener in self._notices:
             listener.offer(notice)
 

@@ -183,6 +183,11 @@ class Connector:
         return self._endpoint
 
     @property
+    def max_event_bytes(self) -> int:
+        """The bound of gateway events not yet pulled, and of what an adapter keeps of them."""
+        return self._settings.limits.max_event_bytes
+
+    @property
     def token_key(self) -> TokenKey | None:
         """Under which its device token is kept; None without a device."""
         return self._authenticator.token_key

@@ -19,8 +19,7 @@ from butter_proto import events
 from butter_proto.connection import STORING_LIMIT
 from butter_proto.printable import printable
 
-Journaled = events.StateEvent | events.DeviceTokenNotStored
-"""The events that have a line."""
+_Journaled = events.StateEvent | events.DeviceTokenNotStored
 
 
 class Level(IntEnum):
@@ -38,22 +37,29 @@ _NOT_STORED: Final = {
 
 
 class Journal:
-    """Writes the lines of one connector."""
+    """Writes the lines of one connector, or of a pool: there each gateway's begin with its name."""
 
-    __slots__ = ("_transport_id",)
+    __slots__ = ("_transport_ids",)
 
     def __init__(self) -> None:
-        self._transport_id = 0
+        self._transport_ids: dict[str | None, int] = {}
 
-    def line(self, event: Journaled) -> tuple[Level, str]:
-        """Return what to log about an event."""
-        if isinstance(event, events.Connecting):
-            self._transport_id = event.transport_id
+    def line(self, event: events.PoolEvent) -> tuple[Level, str] | None:
+        """Return what to log about an event; None: nothing."""
+        gateway: str | None = None
+        if isinstance(event, events.FromGateway):
+            gateway, event = event.gateway, event.event
+        if not isinstance(event, _Journaled):
+            return None
+        if isinstance(event, events.Connecting | events.Online):
+            self._transport_ids[gateway] = event.transport_id
         if isinstance(event, events.DeviceTokenNotStored):
             level, text = _NOT_STORED[event.timed_out]
         else:
             level, text = _said(event)
-        return level, f"transport {self._transport_id}: {printable(text)}"
+        name = "" if gateway is None else f"{printable(gateway)}: "
+        transport_id = self._transport_ids.get(gateway, 0)
+        return level, f"{name}transport {transport_id}: {printable(text)}"
 
 
 def _said(event: events.StateEvent) -> tuple[Level, str]:

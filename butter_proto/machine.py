@@ -230,8 +230,8 @@ class Machine(Protocol):
     def next_message(self, transport_id: int) -> Message | None:
         """Take the next message for the host; None: nothing now. Only with ``framing=MESSAGES``."""
 
-    def next_event(self) -> events.Event | None:
-        """Take the next event."""
+    def next_event(self) -> events.PoolEvent | None:
+        """Take the next event; those of a pool's gateways have their names."""
 
     def next_timeout(self) -> float | None:
         """Return when ``handle_timeout`` is next due, on the clock of ``now``; None: never."""

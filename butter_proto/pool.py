@@ -29,7 +29,8 @@ from butter_proto.counters import Counters, added_up
 from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken, TokenKey
 from butter_proto.device_auth import SignedPayload
-from butter_proto.election import POOL_FOLLOWERS, Election
+from butter_proto.election import EMPTY, POOL_FOLLOWERS, Election
+from butter_proto.endpoint import Endpoint
 from butter_proto.errors import (
     Delivery,
     Ending,
@@ -112,6 +113,19 @@ class Pool:
     def state(self) -> State:
         """Where the pool is: ONLINE while there is a primary."""
         return STATE_AFTER[self._queue.last_state_event]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the primary is, or the first gateway while there is none."""
+        member = self._election.primary or next(iter(self._members.values()), None)
+        if member is None:
+            raise NotOnline(EMPTY)
+        return member.connector.endpoint
+
+    @property
+    def max_event_bytes(self) -> int:
+        """The bound of gateway events not yet pulled, and of what an adapter keeps of them."""
+        return self._settings.limits.max_event_bytes
 
     @property
     def primary(self) -> str | None:

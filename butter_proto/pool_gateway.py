@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import attrs
@@ -23,7 +23,7 @@ from butter_proto.endpoint import Endpoint, parse_url
 from butter_proto.errors import Ending, InvalidSettings
 from butter_proto.machine import State, Stats
 from butter_proto.secret import Secret, to_secret
-from butter_proto.settings import Settings
+from butter_proto.settings import Settings, adapter_settings
 from butter_proto.standing import Standing
 
 _REMEMBERED: Final = 8
@@ -65,6 +65,25 @@ class PoolGateway:
         """Return the settings of its connector."""
         settings = self.settings or pool
         return settings if self.token is None else attrs.evolve(settings, token=self.token)
+
+
+def prepared(
+    gateway: PoolGateway | str,
+    settings: Settings | None,
+    token: str | Secret | None,
+    environ: Mapping[str, str] | None,
+) -> PoolGateway:
+    """Return a gateway with all that an adapter's ``connect`` would settle for it.
+
+    ``settings`` and ``token`` hold where it has none of its own; ``environ`` is asked for a proxy.
+    Raises `InvalidSettings`.
+    """
+    if isinstance(gateway, str):
+        gateway = PoolGateway(gateway)
+    settled = adapter_settings(
+        gateway.settings or settings, gateway.token or token, url=gateway.url, environ=environ
+    )
+    return attrs.evolve(gateway, settings=settled, token=None)
 
 
 @attrs.frozen

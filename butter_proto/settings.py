@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from butter_proto.credentials import Credentials
-from butter_proto.endpoint import parse_url
+from butter_proto.endpoint import Endpoint, parse_url
 from butter_proto.errors import InvalidSettings
 from butter_proto.headers import Headers, secrets_of_headers, to_headers
 from butter_proto.identity import (
@@ -295,7 +295,7 @@ def adapter_settings(
     settings: Settings | None,
     token: str | Secret | None,
     *,
-    url: str,
+    url: str | Endpoint,
     environ: Mapping[str, str] | None,
 ) -> Settings:
     """Return what an adapter's ``connect`` runs with; ``token`` goes before that of ``settings``.
@@ -309,7 +309,8 @@ def adapter_settings(
     if token is not None:
         settings = attrs.evolve(settings, token=token)
     if environ is not None and settings.proxy is None:
-        proxy = proxy_from_environment(parse_url(url)[0], environ)
+        endpoint = parse_url(url)[0] if isinstance(url, str) else url
+        proxy = proxy_from_environment(endpoint, environ)
         settings = attrs.evolve(settings, proxy=proxy)
     require_bytes(settings.framing)
     return settings

@@ -10,14 +10,17 @@ Rules kept here:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
 
 from butter_proto import events
+from butter_proto.authenticator import token_key
 from butter_proto.connection import STORING_LIMIT
 from butter_proto.connector import Connector
 from butter_proto.device import Device, DeviceToken, MemoryStore, TokenKey, TokenStore
+from butter_proto.pool_gateway import PoolGateway
 from butter_proto.printable import printable
 from butter_proto.secret import Secret, redact
 
@@ -73,6 +76,28 @@ class TokenKeeper:
 
     def _key_for(self, role: str) -> TokenKey:
         return attrs.evolve(self._key, role=role)
+
+
+Keepers = Mapping[str | None, TokenKeeper]
+"""The keepers of a pool by the names of its gateways; of a gateway alone by None."""
+
+
+def task_for(keepers: Keepers, event: events.PoolEvent) -> tuple[TokenKeeper, Keepable] | None:
+    """Return what is to be kept about an event, and by whom; None: nothing."""
+    gateway, inner = None, event
+    if isinstance(inner, events.FromGateway):
+        gateway, inner = inner.gateway, inner.event
+    keeper = keepers.get(gateway)
+    return (keeper, inner) if keeper is not None and isinstance(inner, Keepable) else None
+
+
+def pool_keeper_for(gateway: PoolGateway) -> TokenKeeper | None:
+    """Return what keeps the tokens of a pool's gateway that was ``prepared``; None: no device."""
+    device, settings = gateway.device, gateway.settings
+    if device is None:
+        return None
+    assert settings is not None
+    return TokenKeeper(device.tokens, token_key(settings, gateway.endpoint, device.signer))
 
 
 def keeper_for(device: Device | None, machine: Connector) -> TokenKeeper | None:

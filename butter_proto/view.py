@@ -1,15 +1,38 @@
-"""What is known of a gateway at any time: the part of the API that neither waits nor does I/O."""
+"""What is known of a gateway at any time: the part of the API that neither waits nor does I/O.
+
+Rules kept here:
+
+* A pool is seen as one gateway is, so that what works with one works with a pool.
+"""
 
 from __future__ import annotations
 
 import attrs
 
+from butter_proto.backlog import QueuedRequest
 from butter_proto.client import Client
 from butter_proto.connector import Connector
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending, NotOnline
 from butter_proto.events import Hello
 from butter_proto.machine import State, Stats
+from butter_proto.pool import Pool
+from butter_proto.pool_gateway import GatewayHealth
+
+
+class PoolView:
+    """What can be read of a pool besides."""
+
+    _pool: Pool
+
+    @property
+    def primary(self) -> str | None:
+        """The name of the gateway that delivers the events; None while nothing is online."""
+        return self._pool.primary
+
+    def health(self) -> tuple[GatewayHealth, ...]:
+        """Tell how each gateway is, in the order in which they came in."""
+        return self._pool.health()
 
 
 class GatewayView:
@@ -18,7 +41,7 @@ class GatewayView:
     Times are on the adapter's clock: ``trio.current_time``, or ``time.monotonic``.
     """
 
-    def __init__(self, machine: Connector, client: Client) -> None:
+    def __init__(self, machine: Connector | Pool, client: Client) -> None:
         self._machine = machine
         self._client = client
 
@@ -31,7 +54,7 @@ class GatewayView:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the gateway is."""
+        """Where the gateway is; of a pool, where its primary is, or its first one."""
         return self._machine.endpoint
 
     @property
@@ -48,6 +71,10 @@ class GatewayView:
     def last_ending(self) -> Ending | None:
         """How the last connection ended, if one did."""
         return self._machine.last_ending
+
+    def queued(self) -> tuple[QueuedRequest, ...]:
+        """Return what waits for a connection with ``offline=QUEUE``, oldest first."""
+        return self._machine.queued()
 
     @property
     def stats(self) -> Stats:

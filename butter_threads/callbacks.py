@@ -20,7 +20,15 @@ from typing import Any, Final
 
 from butter_proto.emitter import NAMES, emitted, messages_missed
 from butter_proto.errors import InvalidSettings
-from butter_proto.events import Event, GatewayEvent, GaveUp, Online, StateEvent
+from butter_proto.events import (
+    EventsMissed,
+    FromGateway,
+    GatewayEvent,
+    GaveUp,
+    Online,
+    PoolEvent,
+    StateEvent,
+)
 
 LIMIT: Final = 10_000
 """Messages and heartbeats that may wait."""
@@ -108,8 +116,12 @@ class Callbacks:
                     self._callbacks[name] = tuple(left)
                     return
 
-    def offer(self, event: Event) -> None:
-        """Queue the calls that an event stands for."""
+    def offer(self, event: PoolEvent) -> None:
+        """Queue the calls that an event stands for; of a pool's gateways only what they send on."""
+        if isinstance(event, FromGateway):
+            event = event.event
+            if not isinstance(event, GatewayEvent | EventsMissed):
+                return
         if isinstance(event, StateEvent):
             self._last_state = event
         if self._thread is None:

@@ -28,7 +28,7 @@ from concurrent.futures import Future
 from functools import partial
 from itertools import count
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 from weakref import WeakSet
 
 from butter_proto import errors
@@ -37,11 +37,13 @@ from butter_proto.connector import Connector
 from butter_proto.credentials import Credentials
 from butter_proto.device import Device, DeviceToken
 from butter_proto.device_auth import SignedPayload
-from butter_proto.events import Event, Hello, StateEvent, Stopped
-from butter_proto.journal import Journal, Journaled
+from butter_proto.events import Hello, PoolEvent, Stopped
+from butter_proto.journal import Journal
 from butter_proto.machine import OpenTransport
+from butter_proto.pool import Pool
+from butter_proto.request_options import RequestOptions
 from butter_proto.secret import Secret
-from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
+from butter_proto.settings import Settings, adapter_settings
 from butter_proto.token_keeper import TokenKeeper, keeper_for
 from butter_proto.trace import Trace
 from butter_proto.view import GatewayView
@@ -71,13 +73,13 @@ class Gateway(GatewayView):
 
     def __init__(
         self,
-        machine: Connector,
-        client: Client,
+        machine: Connector | Pool,
         open_peer: Callable[[OpenTransport], Peer],
         hook: OnOnline | None,
-        keeper: TokenKeeper | None,
+        keepers: dict[str | None, TokenKeeper] | None,
     ) -> None:
         name = f"butter_threads {next(_numbers)}"
+        client = Client(machine.max_event_bytes, has_hook=hook is not None)
         super().__init__(machine, client)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -105,11 +107,13 @@ class Gateway(GatewayView):
         self._hook: HookThread | None = None
         if hook is not None:
             run_hook = partial(hook, self)
-            self._hook = HookThread(run_hook, client, self._changed, f"{name}: on_online")
+            self._hook = HookThread(
+                run_hook, client, self._changed, self._resynced, f"{name}: on_online"
+            )
         self._keeping: KeepingThread | None = None
-        if keeper is not None:
+        if keepers is not None:
             self._keeping = KeepingThread(
-                keeper, self._token_stored, self._token_forgotten, f"{name}: tokens"
+                keepers, self._token_stored, self._token_forgotten, f"{name}: tokens"
             )
         self._forked = False
         _living.add(self)
@@ -160,50 +164,28 @@ class Gateway(GatewayView):
 
     # --- what can be done -------------------------------------------------------------------
 
-    def request(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        timeout: float | Default | None = DEFAULT,
-        final: bool = False,
-    ) -> Any:
+    def request(self, method: str, params: Any = None, **options: Unpack[RequestOptions]) -> Any:
         """Send a request and return its payload.
 
-        ``timeout`` in seconds (left out: 30; None: no deadline). ``final`` waits past an interim
-        ``{"status": "accepted"}``. Ctrl-C takes the request back, if it has not left.
+        `RequestOptions` says what may be asked for: ``timeout``, ``final``, ``offline``,
+        ``replay``, ``retry_unavailable``, ``idempotency_key``. Ctrl-C takes the request back, if it
+        has not left.
 
         Raises `NotOnline`, `PendingFull`, `MessageTooLarge`, `InvalidParams` when it was not
         accepted, else `RequestNotSent`, `RequestMayHaveExecuted`, `RequestRefused` or
         `RequestTimeout`.
         """
-        self._may_wait()
-        waiter = Waiter()
-        try:
-            self._send(method, params, timeout, waiter, final=final)
-            outcome = waiter.wait()
-        except BaseException:  # Ctrl-C may come at any moment
-            if waiter.request_id is not None:
-                self._take_back(waiter.request_id)
-            raise
-        return result_of(outcome)
+        return self._outcome(partial(self._machine.request, method, params, **options))
 
     def submit(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        timeout: float | Default | None = DEFAULT,
-        final: bool = False,
+        self, method: str, params: Any = None, **options: Unpack[RequestOptions]
     ) -> Future[Any]:
         """Send a request and return its future; ``cancel`` takes the request back.
 
         Raises what `request` raises when it is not accepted. The future has the payload, or the
         exception. Its done-callbacks run in the I/O thread and must not block.
         """
-        call = Call(self._take_back, self._may_wait, self._settled)
-        self._send(method, params, timeout, call, final=final)
-        return call
+        return self._submitted(partial(self._machine.request, method, params, **options))
 
     def wait_online(self, timeout: float | None = None) -> Hello:
         """Wait until the gateway is online and the ``on_online`` hook has run.
@@ -214,12 +196,12 @@ class Gateway(GatewayView):
         self._may_wait()
         with self._lock:
             decided = self._changed.wait_for(
-                lambda: self._is_ready() or self._client.failure is not None, bounded(timeout)
+                lambda: self._client.is_ready or self._client.failure is not None, bounded(timeout)
             )
             if not decided:
                 assert timeout is not None
                 raise self._client.connect_timeout(timeout)
-            if not self._is_ready() and self._client.failure is not None:
+            if not self._client.is_ready and self._client.failure is not None:
                 raise self._client.failure
         return self.hello
 
@@ -269,9 +251,9 @@ class Gateway(GatewayView):
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _start(self, device_token: DeviceToken | None) -> None:
+    def _start(self, begin: Callable[[float], None]) -> None:
         """Begin the first attempt; each gateway once."""
-        self._machine.start(time.monotonic(), device_token=device_token)
+        begin(time.monotonic())
         self._driver.start()
         for thread in (self._keeping, self._hook):
             if thread is not None:
@@ -281,19 +263,38 @@ class Gateway(GatewayView):
                     self.close(abort=True)
                     raise
 
-    def _send(
-        self,
-        method: str,
-        params: Any,
-        timeout: float | Default | None,
-        waiter: Waiter | Call,
-        *,
-        final: bool,
-    ) -> None:
+    def _ready(self, timeout: float | None, *, wait: bool) -> Self:
+        """Return it once it is online; where that fails nothing is left open."""
+        if wait:
+            try:
+                self.wait_online(timeout)
+            except BaseException:
+                self.close(abort=True)
+                raise
+        return self
+
+    def _outcome(self, make_request: Callable[..., str]) -> Any:
+        """Make a request, wait for its outcome, and return or raise what it stands for."""
+        self._may_wait()
+        waiter = Waiter()
+        try:
+            self._send(make_request, waiter)
+            outcome = waiter.wait()
+        except BaseException:  # Ctrl-C may come at any moment
+            if waiter.request_id is not None:
+                self._take_back(waiter.request_id)
+            raise
+        return result_of(outcome)
+
+    def _submitted(self, make_request: Callable[..., str]) -> Future[Any]:
+        """Make a request and return its future."""
+        call = Call(self._take_back, self._may_wait, self._settled)
+        self._send(make_request, call)
+        return call
+
+    def _send(self, make_request: Callable[..., str], waiter: Waiter | Call) -> None:
         def send(now: float) -> None:
-            waiter.request_id = self._machine.request(
-                method, params, now=now, timeout=timeout, final=final
-            )
+            waiter.request_id = make_request(now=now)
             self._client.expect(waiter.request_id, waiter.on_outcome)
 
         self._call(send)
@@ -337,18 +338,15 @@ class Gateway(GatewayView):
         finally:
             self._lock.release()
 
-    def _is_ready(self) -> bool:
-        return self._client.online and (self._hook is None or self._hook.done)
-
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, event: PoolEvent) -> None:
         """Take one event of the machine, under the lock."""
         while self._left:
             self._client.unsubscribe(self._left.popleft())
         self._client.deliver(event)
         self._callbacks.offer(event)
-        if isinstance(event, Journaled):
-            self._lines.append(self._journal.line(event))
-        if isinstance(event, StateEvent):
+        line = self._journal.line(event)
+        if line is not None:  # a state has changed
+            self._lines.append(line)
             self._changed.notify_all()
         if self._keeping is not None:
             self._keeping.offer(event)
@@ -356,6 +354,9 @@ class Gateway(GatewayView):
             self._callbacks.close()
             if self._keeping is not None:
                 self._keeping.end()
+
+    def _resynced(self, transport_id: int) -> None:
+        self._driver.call(partial(self._machine.resynced, transport_id))
 
     def _token_stored(self, transport_id: int, ok: bool) -> None:  # noqa: FBT001 - it is an answer
         self._driver.call(partial(self._machine.token_stored, transport_id, ok))
@@ -404,7 +405,7 @@ def connect(
     Returns when online and the first ``on_online`` has run; with ``wait=False`` at once.
     ``token`` goes before that of ``settings``. ``device`` signs, and keeps the tokens that it is
     given. ``on_online(gateway)`` is called after each (re)connect, and again if a drop came
-    meanwhile; what it raises is logged.
+    meanwhile; what it raises is logged. What waited for the connection waits for it too.
     ``ssl_context`` replaces the platform's trust for wss URLs, ``dial`` replaces `dial_tcp`.
     ``trust_env`` lets ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name a proxy where
     ``settings`` name none (docs/proxies.md). ``trace`` is told of each message on the wire,
@@ -418,25 +419,37 @@ def connect(
     settings = adapter_settings(settings, token, url=url, environ=environ)
     signer = None if device is None else device.signer
     machine = Connector(
-        url, settings, random=random.random, entropy=os.urandom, signer=signer, trace=trace
+        url,
+        settings,
+        random=random.random,
+        entropy=os.urandom,
+        signer=signer,
+        trace=trace,
+        hold_queue=on_online is not None,
     )
     if dial is None:
         require(machine.proxy)
     keeper = keeper_for(device, machine)
     begun = time.monotonic()
     stored = None if keeper is None else load_within(keeper, timeout)
-    client = Client(settings.limits.max_event_bytes)
-    limit = settings.timeouts.open + _LONGER
-    dial = dial or partial(dial_tcp, limit=limit)
-    open_it = partial(open_peer, dial=dial, context=ssl_context, limit=limit)
-    gateway = Gateway(machine, client, open_it, on_online, keeper)
-    gateway._start(stored)  # noqa: SLF001 - one idea with it
-    if wait:
-        try:
-            if keeper is not None and timeout is not None:
-                timeout = max(0.0, begun + timeout - time.monotonic())
-            gateway.wait_online(timeout)
-        except BaseException:
-            gateway.close(abort=True)
-            raise
-    return gateway
+    keepers: dict[str | None, TokenKeeper] | None = None if keeper is None else {None: keeper}
+    gateway = Gateway(machine, opener(dial, ssl_context, settings), on_online, keepers)
+    gateway._start(lambda now: machine.start(now, device_token=stored))  # noqa: SLF001 - one idea
+    if keeper is not None:
+        timeout = left_of(timeout, begun)
+    return gateway._ready(timeout, wait=wait)  # noqa: SLF001 - one idea with it
+
+
+def opener(
+    dial: Dial | None, context: ssl.SSLContext | None, *every: Settings
+) -> Callable[[OpenTransport], Peer]:
+    """Return what opens a transport, for machines with any of these settings."""
+    limit = max(settings.timeouts.open for settings in every) + _LONGER
+    return partial(
+        open_peer, dial=dial or partial(dial_tcp, limit=limit), context=context, limit=limit
+    )
+
+
+def left_of(timeout: float | None, begun: float) -> float | None:
+    """Return what is left of a time in seconds that began then."""
+    return None if timeout is None else max(0.0, begun + timeout - time.monotonic())

@@ -26,7 +26,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from butter_proto.errors import FaultKind, LocalProtocolError, TransportFault
-from butter_proto.events import Event, Stopped
+from butter_proto.events import PoolEvent, Stopped
 from butter_proto.faults import fault_of
 from butter_proto.machine import Command, Machine, OpenTransport
 from butter_threads.dial import Peer
@@ -53,7 +53,7 @@ class Driver:
         self,
         machine: Machine,
         dial: Callable[[OpenTransport], Peer],
-        deliver: Callable[[Event], None],
+        deliver: Callable[[PoolEvent], None],
         delivered: Callable[[], None],
         end: Callable[[float], object],
         *,

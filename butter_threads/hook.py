@@ -3,8 +3,8 @@
 Rules kept here:
 
 * The hook is run once per Online, and again where another Online came meanwhile.
-* It runs without the lock and may wait. What it raises is logged and counts as done, unless a drop
-  came meanwhile: then that is why.
+* It runs without the lock and may wait; what waited for the connection waits for it.
+* What it raises is logged and counts as done, unless a drop came meanwhile: then that is why.
 """
 
 from __future__ import annotations
@@ -19,21 +19,25 @@ _log = logging.getLogger("butter_threads")
 
 
 class HookThread:
-    """Runs the hook of one gateway. ``changed`` is told of every change of its state."""
+    """Runs the hook of one gateway.
+
+    ``changed`` is told of every change of its state. ``resynced(transport_id)`` is called under its
+    lock after the hook has run.
+    """
 
     def __init__(
-        self, hook: Callable[[], object], client: Client, changed: threading.Condition, name: str
+        self,
+        hook: Callable[[], object],
+        client: Client,
+        changed: threading.Condition,
+        resynced: Callable[[int], object],
+        name: str,
     ) -> None:
         self._hook = hook
         self._client = client
         self._changed = changed
-        self._done = 0
+        self._resynced = resynced
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    @property
-    def done(self) -> bool:
-        """True once it was run for the present Online. Ask under the lock."""
-        return self._done == self._client.generation
 
     def start(self) -> None:
         """Begin; it ends once the gateway has stopped."""
@@ -43,16 +47,20 @@ class HookThread:
         client = self._client
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: client.stopped or (client.online and not self.done))
+                self._changed.wait_for(lambda: client.stopped or client.hook_is_due)
                 if client.stopped:
                     return
                 generation = client.generation
+            failure: BaseException | None = None
             try:
                 self._hook()
-            except BaseException:  # noqa: BLE001 - a hook may raise anything
-                if client.generation == generation and client.online:
-                    _log.exception("the on_online hook raised; it counts as done")
+            except BaseException as error:  # noqa: BLE001 - a hook may raise anything
+                failure = error
             with self._changed:
-                if client.online and client.generation == generation:
-                    self._done = generation
-                    self._changed.notify_all()
+                transport_id = client.hook_has_run(generation)
+                if transport_id is None:  # a drop came meanwhile: that is why
+                    continue
+                self._resynced(transport_id)
+                self._changed.notify_all()
+            if failure is not None:
+                _log.error("the on_online hook raised; it counts as done", exc_info=failure)

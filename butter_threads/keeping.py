@@ -18,8 +18,15 @@ from queue import SimpleQueue
 
 from butter_proto.device import DeviceToken
 from butter_proto.errors import ConnectTimeout
-from butter_proto.events import DeviceTokenIssued, Event
-from butter_proto.token_keeper import CLOSE_LIMIT, GIVEN_UP, Keepable, TokenKeeper, complaint
+from butter_proto.events import DeviceTokenIssued, PoolEvent
+from butter_proto.token_keeper import (
+    CLOSE_LIMIT,
+    GIVEN_UP,
+    Keepable,
+    TokenKeeper,
+    complaint,
+    task_for,
+)
 
 _log = logging.getLogger("butter_threads")
 
@@ -44,7 +51,7 @@ def load_within(keeper: TokenKeeper, timeout: float | None) -> DeviceToken | Non
 
 
 class KeepingThread:
-    """Keeps the tokens of one gateway's device.
+    """Keeps the tokens of the devices of a gateway, or of a pool.
 
     ``stored(transport_id, ok)`` is called after new tokens were stored, or could not be;
     ``forgotten(transport_id, newer)`` after a refused one was forgotten.
@@ -52,15 +59,16 @@ class KeepingThread:
 
     def __init__(
         self,
-        keeper: TokenKeeper,
+        keepers: dict[str | None, TokenKeeper],
         stored: Callable[[int, bool], object],
         forgotten: Callable[[int, DeviceToken | None], object],
         name: str,
     ) -> None:
-        self._keeper = keeper
+        self.keepers = keepers
+        """By the names of a pool's gateways; more may be added."""
         self._stored = stored
         self._forgotten = forgotten
-        self._waiting: SimpleQueue[Keepable | None] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[TokenKeeper, Keepable] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._ends_by = 0.0
 
@@ -68,10 +76,11 @@ class KeepingThread:
         """Begin."""
         self._thread.start()
 
-    def offer(self, event: Event) -> None:
+    def offer(self, event: PoolEvent) -> None:
         """Take one event of the machine; never waits."""
-        if isinstance(event, Keepable):
-            self._waiting.put(event)
+        task = task_for(self.keepers, event)
+        if task is not None:
+            self._waiting.put(task)
 
     def end(self) -> None:
         """Let the thread end once everything is kept; twice is no more than once."""
@@ -90,10 +99,11 @@ class KeepingThread:
             _log.warning(GIVEN_UP)
 
     def _run(self) -> None:
-        while (event := self._waiting.get()) is not None:
+        while (task := self._waiting.get()) is not None:
+            keeper, event = task
             stored, newer = True, None
             try:
-                newer = self._keeper.keep(event)
+                newer = keeper.keep(event)
             except Exception as error:  # noqa: BLE001 - a store may raise anything
                 stored = False
                 _log.warning(complaint(event, error))

@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 import attrs
 
 from butter_proto.client import Subscription, Wake
-from butter_proto.events import EventsMissed, GatewayEvent, Notice, StateEvent
+from butter_proto.events import EventsMissed, FromGateway, GatewayEvent, Notice, StateEvent
 
 _T = TypeVar("_T")
 
@@ -89,3 +89,5 @@ StateStream = Stream[StateEvent]
 """State events, the present one first; ends after Stopped."""
 NoticeStream = Stream[Notice]
 """Notices: `RoundTrip` of each probe, `ScopesReduced`, `ClockLate`...; ends after Stopped."""
+GatewayStream = Stream[FromGateway]
+"""State events and notices of each gateway of a pool; ends after the pool's Stopped."""

@@ -5,6 +5,7 @@ The state events and notices are in the module ``events``: ``events.GaveUp`` is 
 """
 
 from butter_proto import events
+from butter_proto.backlog import QueuedRequest
 from butter_proto.device import Device, MemoryStore
 from butter_proto.device_auth import SignedPayload, Signer
 from butter_proto.errors import (
@@ -29,10 +30,12 @@ from butter_proto.errors import (
     RequestTimeout,
     StoreError,
 )
-from butter_proto.events import EventsMissed, GatewayEvent, Hello
+from butter_proto.events import EventsMissed, FromGateway, GatewayEvent, Hello
 from butter_proto.identity import Identity
 from butter_proto.machine import State, Stats
+from butter_proto.pool_gateway import GatewayHealth, PoolGateway
 from butter_proto.proxy_address import ProxyAddress, ProxyScheme
+from butter_proto.request_options import AUTO, Auto, Offline, RequestOptions
 from butter_proto.secret import Secret
 from butter_proto.settings import (
     Dialect,
@@ -43,10 +46,14 @@ from butter_proto.settings import (
     Settings,
     Timeouts,
 )
-from butter_trio.client import EventStream, Gateway, NoticeStream, StateStream, connect
+from butter_trio.client import Gateway, connect
 from butter_trio.dial import Dial, dial_tcp
+from butter_trio.pool import Pool, connect_pool
+from butter_trio.streams import EventStream, GatewayStream, NoticeStream, StateStream
 
 __all__ = [
+    "AUTO",
+    "Auto",
     "ButterError",
     "ConnectTimeout",
     "ConnectionEnded",
@@ -58,9 +65,12 @@ __all__ = [
     "Ending",
     "EventStream",
     "EventsMissed",
+    "FromGateway",
     "Gateway",
     "GatewayError",
     "GatewayEvent",
+    "GatewayHealth",
+    "GatewayStream",
     "GaveUp",
     "Hello",
     "Identity",
@@ -73,14 +83,19 @@ __all__ = [
     "MessageTooLarge",
     "NotOnline",
     "NoticeStream",
+    "Offline",
     "PendingFull",
+    "Pool",
+    "PoolGateway",
     "Probe",
     "ProxyAddress",
     "ProxyScheme",
+    "QueuedRequest",
     "ReconnectSettings",
     "RequestFailed",
     "RequestMayHaveExecuted",
     "RequestNotSent",
+    "RequestOptions",
     "RequestRefused",
     "RequestTimeout",
     "Secret",
@@ -93,6 +108,7 @@ __all__ = [
     "StoreError",
     "Timeouts",
     "connect",
+    "connect_pool",
     "dial_tcp",
     "events",
 ]

@@ -23,8 +23,9 @@ from butter_proto.errors import Ending
 from butter_proto.settings import KeepaliveSettings
 from butter_trio.access import Access
 from butter_trio.background import background
-from butter_trio.client import Gateway, NoticeStream, StateStream
+from butter_trio.client import Gateway
 from butter_trio.dial import Dial, dial_tcp
+from butter_trio.streams import NoticeStream, StateStream
 from butter_trio.words import NO_ANSWER, explain, milliseconds, notable, trouble
 
 HANDSHAKE_LIMIT: Final = 15.0

@@ -14,113 +14,38 @@ import math
 import os
 import random
 import ssl
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Unpack
 
 import outcome
 import trio
 
-from butter_proto.client import Client, Subscription, result_of
+from butter_proto.client import Client, result_of
 from butter_proto.connector import Connector
 from butter_proto.credentials import Credentials
-from butter_proto.device import Device, DeviceToken
+from butter_proto.device import Device
 from butter_proto.device_auth import SignedPayload
-from butter_proto.errors import ConnectTimeout
-from butter_proto.events import (
-    DeviceTokenIssued,
-    Event,
-    EventsMissed,
-    GatewayEvent,
-    Hello,
-    Notice,
-    Offline,
-    StateEvent,
-)
-from butter_proto.journal import Journal, Journaled
+from butter_proto.events import Hello, Offline, Online, PoolEvent
+from butter_proto.journal import Journal
+from butter_proto.pool import Pool
+from butter_proto.request_options import RequestOptions
 from butter_proto.secret import Secret
-from butter_proto.settings import DEFAULT, Default, Settings, adapter_settings
-from butter_proto.token_keeper import (
-    CLOSE_LIMIT,
-    GIVEN_UP,
-    Keepable,
-    TokenKeeper,
-    complaint,
-    keeper_for,
-)
+from butter_proto.settings import Settings, adapter_settings
+from butter_proto.token_keeper import TokenKeeper, keeper_for
 from butter_proto.trace import Trace
 from butter_proto.view import GatewayView
 from butter_trio.background import background
 from butter_trio.dial import Dial, dial_tcp, open_peer
 from butter_trio.driver import Driver
+from butter_trio.keeping import Keeping, load_within
+from butter_trio.streams import EventStream, NoticeStream, StateStream
 from butter_trio.tunnel import require
 
 _log = logging.getLogger("butter_trio")
-_T = TypeVar("_T")
 
 OnOnline = Callable[["Gateway"], Awaitable[None]]
-
-
-class Stream(Generic[_T]):
-    """An async iterator over a subscription; leaving its ``async with`` unsubscribes."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._ready = trio.lowlevel.ParkingLot()
-        self._subscription: Subscription[_T]
-
-    def _wake(self) -> None:
-        self._ready.unpark_all()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Unsubscribe; what is queued can still be read."""
-        self._client.unsubscribe(self._subscription)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> _T:
-        # no full checkpoint per item: a burst must be taken faster than it is read
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while (item := self._subscription.take()) is None:
-            if self._subscription.error is not None:
-                raise self._subscription.error
-            if self._subscription.closed:
-                raise StopAsyncIteration
-            await self._ready.park()
-        return item
-
-
-class EventStream(Stream[GatewayEvent | EventsMissed]):
-    """Gateway events as they come, losses in their place. Raises `GaveUp` after giving up."""
-
-    def __init__(self, client: Client, names: tuple[str, ...], limit: int) -> None:
-        super().__init__(client)
-        self._subscription = client.subscribe(names, limit, self._wake)
-
-
-class StateStream(Stream[StateEvent]):
-    """State events, the present one first; ends after Stopped."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self._subscription = client.watch(self._wake)
-
-
-class NoticeStream(Stream[Notice]):
-    """Notices: `RoundTrip` of each probe, `ScopesReduced`, `ClockLate`...; ends after Stopped."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self._subscription = client.listen(self._wake)
 
 
 class Gateway(GatewayView):
@@ -128,25 +53,24 @@ class Gateway(GatewayView):
 
     def __init__(
         self,
-        machine: Connector,
-        client: Client,
+        machine: Connector | Pool,
         dial: Dial,
         context: ssl.SSLContext | None,
         hook: OnOnline | None,
-        keeper: TokenKeeper | None,
+        keepers: dict[str | None, TokenKeeper] | None,
     ) -> None:
+        client = Client(machine.max_event_bytes, has_hook=hook is not None)
         super().__init__(machine, client)
         self._driver = Driver(
             machine, partial(open_peer, dial=dial, context=context), self._deliver
         )
         self._journal = Journal()
         self._hook = hook
-        self._hooked = 0
         self._hook_scope: trio.CancelScope | None = None
         self._changed = trio.lowlevel.ParkingLot()
-        self._keeper = keeper
-        self._to_keep, self._kept = trio.open_memory_channel[Keepable](math.inf)
-        self._keeping = trio.CancelScope(shield=True)
+        self._keeping: Keeping | None = None
+        if keepers is not None:
+            self._keeping = Keeping(keepers, machine, self._driver.pump)
 
     # --- what is told -----------------------------------------------------------------------
 
@@ -170,26 +94,24 @@ class Gateway(GatewayView):
 
     @trio.lowlevel.enable_ki_protection
     async def request(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        timeout: float | Default | None = DEFAULT,  # noqa: ASYNC109 - the deadline is the machine's
-        final: bool = False,
+        self, method: str, params: Any = None, **options: Unpack[RequestOptions]
     ) -> Any:
         """Send a request and return its payload.
 
-        ``timeout`` in seconds (left out: 30; None: no deadline). ``final`` waits past an interim
-        ``{"status": "accepted"}``. Cancelling takes the request back, if it has not left.
+        `RequestOptions` says what may be asked for: ``timeout``, ``final``, ``offline``,
+        ``replay``, ``retry_unavailable``, ``idempotency_key``. Cancelling takes the request back,
+        if it has not left.
 
         Raises `NotOnline`, `PendingFull`, `MessageTooLarge`, `InvalidParams` when it was not
         accepted, else `RequestNotSent`, `RequestMayHaveExecuted`, `RequestRefused` or
         `RequestTimeout`.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        request_id = self._machine.request(
-            method, params, now=trio.current_time(), timeout=timeout, final=final
-        )
+        return await self._outcome(partial(self._machine.request, method, params, **options))
+
+    async def _outcome(self, make_request: Callable[..., str]) -> Any:
+        """Make a request, wait for its outcome, and return or raise what it stands for."""
+        request_id = make_request(now=trio.current_time())
         self._driver.pump()
         task = trio.lowlevel.current_task()
         self._client.expect(
@@ -251,13 +173,8 @@ class Gateway(GatewayView):
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _is_ready(self) -> bool:
-        return self._client.online and (
-            self._hook is None or self._hooked == self._client.generation
-        )
-
     async def _until_ready(self) -> None:
-        while not self._is_ready():
+        while not self._client.is_ready:
             failure = self._client.failure
             if failure is not None:
                 raise failure
@@ -266,13 +183,13 @@ class Gateway(GatewayView):
     async def _run(self) -> None:
         """Drive the machine until Stopped, and keep the last token that it was given."""
         async with trio.open_nursery() as nursery:
-            if self._keeper is not None:
-                nursery.start_soon(self._keep_tokens, self._keeper)
+            if self._keeping is not None:
+                nursery.start_soon(self._keeping.run)
             try:
-                with self._to_keep:
-                    await self._drive()
+                await self._drive()
             finally:
-                self._keeping.deadline = trio.current_time() + CLOSE_LIMIT
+                if self._keeping is not None:
+                    self._keeping.end()
 
     async def _drive(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -289,41 +206,21 @@ class Gateway(GatewayView):
         self._machine.stop(trio.current_time(), abort=abort)
         self._driver.pump()
 
-    @trio.lowlevel.enable_ki_protection
-    async def _keep_tokens(self, keeper: TokenKeeper) -> None:
-        """Store and forget tokens; a thread waits for the disk, and no cancellation cuts it off."""
-        with self._keeping:
-            async for event in self._kept:
-                stored, newer = True, None
-                try:
-                    newer = await _run(keeper, keeper.keep, event)
-                except Exception as error:  # noqa: BLE001 - a store may raise anything
-                    stored = False
-                    _log.warning(complaint(event, error))
-                now = trio.current_time()
-                if isinstance(event, DeviceTokenIssued):
-                    self._machine.token_stored(event.transport_id, stored, now)
-                else:
-                    self._machine.token_forgotten(event.transport_id, newer, now)
-                self._driver.pump()
-        if self._keeping.cancelled_caught:
-            _log.warning(GIVEN_UP)
-
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, event: PoolEvent) -> None:
         self._client.deliver(event)
-        if isinstance(event, Keepable) and self._keeper is not None:
-            self._to_keep.send_nowait(event)
-        if isinstance(event, Journaled):
-            _log.log(*self._journal.line(event))
-        if isinstance(event, StateEvent):
-            if self._hook_scope is not None and isinstance(event, Offline):
-                self._hook_scope.cancel()
+        if self._keeping is not None:
+            self._keeping.offer(event)
+        line = self._journal.line(event)
+        if line is not None:
+            _log.log(*line)
             self._changed.unpark_all()
+        if self._hook_scope is not None and isinstance(event, Offline | Online):
+            self._hook_scope.cancel()
 
     async def _run_hook(self, hook: OnOnline) -> None:
         """Run the hook once per Online; a drop cancels it, and the next Online runs it again."""
         while True:
-            while not self._client.online or self._hooked == self._client.generation:
+            while not self._client.hook_is_due:
                 await self._changed.park()
             generation = self._client.generation
             failure: Exception | None = None
@@ -333,35 +230,13 @@ class Gateway(GatewayView):
             except Exception as error:  # noqa: BLE001 - a hook may raise anything
                 failure = error
             self._hook_scope = None
-            if self._client.online and self._client.generation == generation:
+            transport_id = self._client.hook_has_run(generation)
+            if transport_id is not None:
                 if failure is not None:
                     _log.error("the on_online hook raised; it counts as done", exc_info=failure)
-                self._hooked = generation
+                self._machine.resynced(transport_id, trio.current_time())
+                self._driver.pump()
                 self._changed.unpark_all()
-
-
-async def _run(keeper: TokenKeeper, job: Callable[..., _T], *args: Any) -> _T:
-    """Ask the store: in a thread where it may block, and not in one of the program's own few."""
-    if not keeper.may_block:
-        return job(*args)
-    own = trio.CapacityLimiter(1)
-    return await trio.to_thread.run_sync(job, *args, abandon_on_cancel=True, limiter=own)
-
-
-async def _load(keeper: TokenKeeper, timeout: float | None) -> DeviceToken | None:  # noqa: ASYNC109
-    """Load the token to start with, in real seconds: a disk knows nothing of a test's clock."""
-    if timeout is None or not keeper.may_block:
-        return await _run(keeper, keeper.load)
-    with trio.CancelScope() as scope:
-        wake_up = trio.lowlevel.current_trio_token().run_sync_soon
-        timer = threading.Timer(timeout, wake_up, [scope.cancel])
-        timer.daemon = True
-        timer.start()
-        try:
-            return await _run(keeper, keeper.load)
-        finally:
-            timer.cancel()
-    raise ConnectTimeout(f"the device's store did not answer in {timeout:g} s")
 
 
 @asynccontextmanager
@@ -384,7 +259,7 @@ async def connect(
     Returns when online and the first ``on_online`` has run; with ``wait=False`` at once.
     ``token`` goes before that of ``settings``. ``device`` signs, and keeps the tokens that it is
     given. ``on_online(gateway)`` is awaited after each (re)connect, and again if a drop interrupts
-    it; what it raises is logged.
+    it; what it raises is logged. What waited for the connection waits for it too.
     ``ssl_context`` replaces the platform's trust for wss URLs.
     ``trust_env`` lets ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name a proxy where
     ``settings`` name none (docs/proxies.md). ``trace`` is told of each message on the wire,
@@ -398,19 +273,32 @@ async def connect(
     settings = adapter_settings(settings, token, url=url, environ=environ)
     signer = None if device is None else device.signer
     machine = Connector(
-        url, settings, random=random.random, entropy=os.urandom, signer=signer, trace=trace
+        url,
+        settings,
+        random=random.random,
+        entropy=os.urandom,
+        signer=signer,
+        trace=trace,
+        hold_queue=on_online is not None,
     )
     if dial is dial_tcp:
         require(machine.proxy)
-    client = Client(settings.limits.max_event_bytes)
     keeper = keeper_for(device, machine)
     begun = trio.current_time()
-    stored = None if keeper is None else await _load(keeper, timeout)
-    gateway = Gateway(machine, client, dial, ssl_context, on_online, keeper)
+    stored = None if keeper is None else await load_within(keeper, timeout)
+    keepers: dict[str | None, TokenKeeper] | None = None if keeper is None else {None: keeper}
+    gateway = Gateway(machine, dial, ssl_context, on_online, keepers)
     machine.start(trio.current_time(), device_token=stored)
+    if keeper is not None and timeout is not None:
+        timeout = max(0.0, begun + timeout - trio.current_time())
+    async with running(gateway, timeout, wait=wait):
+        yield gateway
+
+
+@asynccontextmanager
+async def running(gateway: Gateway, timeout: float | None, *, wait: bool) -> AsyncIterator[None]:  # noqa: ASYNC109
+    """Run a gateway that was started, inside first until it is online."""
     async with background(gateway._run, gateway._stop):  # noqa: SLF001 - the pair is one idea
         if wait:
-            if keeper is not None and timeout is not None:
-                timeout = max(0.0, begun + timeout - trio.current_time())
             await gateway.wait_online(timeout)
-        yield gateway
+        yield

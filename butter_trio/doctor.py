@@ -40,10 +40,11 @@ from butter_proto.settings import ReconnectSettings, Timeouts, adapter_settings
 from butter_proto.trace import Trace, Traced
 from butter_trio.access import Access
 from butter_trio.background import background
-from butter_trio.client import Gateway, NoticeStream, StateStream, connect
+from butter_trio.client import Gateway, connect
 from butter_trio.findings import Failed, Finding, Findings, Step, known_of
 from butter_trio.progress import Progress
 from butter_trio.reachability import other_scheme, reach, speaks_tls
+from butter_trio.streams import NoticeStream, StateStream
 from butter_trio.tunnel import require
 from butter_trio.words import LOOK, NO_ANSWER, notable
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from butter_proto.errors import TransportFault
-from butter_proto.events import Event
+from butter_proto.events import PoolEvent
 from butter_proto.faults import fault_of
 from butter_proto.machine import CHUNK, Machine, OpenTransport
 from butter_trio.dial import Peer
@@ -41,7 +41,7 @@ class Driver:
         self,
         machine: Machine,
         dial: Callable[[OpenTransport], Awaitable[Peer]],
-        deliver: Callable[[Event], None],
+        deliver: Callable[[PoolEvent], None],
     ) -> None:
         self._machine = machine
         self._dial = dial

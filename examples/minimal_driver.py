@@ -55,7 +55,7 @@ class Transport:
 class Driver:
     """Runs one machine. ``on_event`` may call the machine's application inputs."""
 
-    def __init__(self, machine: Machine, on_event: Callable[[events.Event], None]) -> None:
+    def __init__(self, machine: Machine, on_event: Callable[[events.PoolEvent], None]) -> None:
         self.machine = machine
         self.on_event = on_event
         self.transports: dict[int, Transport] = {}
@@ -143,7 +143,7 @@ def main(url: str, token: str | None = None) -> None:
     settings = Settings(token=token)
     connector = Connector(url, settings, random=random.random, entropy=os.urandom)
 
-    def on_event(event: events.Event) -> None:
+    def on_event(event: events.PoolEvent) -> None:
         print(event)
         match event:
             case events.Online():

@@ -191,11 +191,13 @@ def connector_to(url: str) -> Connector:
     return Connector(url, settings, random=lambda: 1.0, entropy=Random(7).randbytes)
 
 
-def run_driver(connector: Connector, act: Callable[[events.Event], None]) -> list[events.Event]:
+def run_driver(
+    connector: Connector, act: Callable[[events.PoolEvent], None]
+) -> list[events.PoolEvent]:
     """Run the example's driver until Stopped; return what it told."""
-    told: list[events.Event] = []
+    told: list[events.PoolEvent] = []
 
-    def on_event(event: events.Event) -> None:
+    def on_event(event: events.PoolEvent) -> None:
         told.append(event)
         act(event)
 
@@ -222,10 +224,10 @@ def on_a_port(gateway: StandInGateway, use: Callable[[str], _T]) -> _T:
 def test_the_example_asks_and_comes_back_after_a_drop() -> None:
     gateway = StandInGateway(token=TOKEN)
 
-    def use(url: str) -> list[events.Event]:
+    def use(url: str) -> list[events.PoolEvent]:
         connector = connector_to(url)
 
-        def act(event: events.Event) -> None:
+        def act(event: events.PoolEvent) -> None:
             match event:
                 case events.Online(resync=False):
                     connector.request("echo", {"n": 1}, now=time.monotonic())
@@ -253,10 +255,10 @@ def test_the_example_waits_for_a_socket_that_takes_no_more() -> None:
     """20 MB are far more than the buffers of the two sockets hold."""
     gateway = StandInGateway(token=TOKEN)
 
-    def use(url: str) -> list[events.Event]:
+    def use(url: str) -> list[events.PoolEvent]:
         connector = connector_to(url)
 
-        def act(event: events.Event) -> None:
+        def act(event: events.PoolEvent) -> None:
             match event:
                 case events.Online():
                     connector.request("echo", {"text": "x" * 20_000_000}, now=time.monotonic())
@@ -276,7 +278,7 @@ def test_the_example_reports_a_refused_dial_and_a_reset() -> None:
         port = unused.getsockname()[1]
     connector = connector_to(f"ws://127.0.0.1:{port}")
 
-    def stop(event: events.Event) -> None:
+    def stop(event: events.PoolEvent) -> None:
         if isinstance(event, events.Retrying):
             connector.stop(time.monotonic())
 
@@ -284,10 +286,10 @@ def test_the_example_reports_a_refused_dial_and_a_reset() -> None:
     assert retrying.ending.fault is not None
     assert retrying.ending.fault.kind is FaultKind.REFUSED
 
-    def use(url: str) -> list[events.Event]:
+    def use(url: str) -> list[events.PoolEvent]:
         connector = connector_to(url)
 
-        def act(event: events.Event) -> None:
+        def act(event: events.PoolEvent) -> None:
             match event:
                 case events.Online():
                     gateway.drop(reset=True)

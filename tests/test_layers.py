@@ -79,7 +79,10 @@ ORDER: Final = (
     "butter_trio/tunnel.py",
     "butter_trio/dial.py",
     "butter_trio/driver.py",
+    "butter_trio/streams.py",
+    "butter_trio/keeping.py",
     "butter_trio/client.py",
+    "butter_trio/pool.py",
     "butter_trio/serve.py",
     "butter_trio/testing.py",
     "butter_trio/__init__.py",
@@ -111,6 +114,7 @@ ORDER: Final = (
     "butter_threads/keeping.py",
     "butter_threads/streams.py",
     "butter_threads/client.py",
+    "butter_threads/pool.py",
     "butter_threads/serve.py",
     "butter_threads/__init__.py",
 )

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from butter_proto.errors import FaultKind, TransportFault
-from butter_proto.events import Event
+from butter_proto.events import PoolEvent
 from butter_proto.machine import Machine, OpenTransport
 from butter_proto.testing.conditions import (
     Address,
@@ -68,7 +68,7 @@ class VirtualNetwork:
         """The leaf (DER) that is reported for TLS transports to an address."""
         self.pull_events = True
         """Whether events are taken from the machines; False leaves them in their queues."""
-        self.events: dict[Machine, list[tuple[float, Event]]] = {}
+        self.events: dict[Machine, list[tuple[float, PoolEvent]]] = {}
         """What each machine told, and when."""
         self._medium = Medium(self.clock, conditions or Conditions(), seed)
         self._dials: dict[Address | None, deque[TransportFault | Dial]] = {}

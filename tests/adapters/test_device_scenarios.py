@@ -236,7 +236,7 @@ def test_a_store_that_hangs_holds_up_nobody_who_leaves(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for place in ("butter_trio.client", "butter_threads.keeping"):
+    for place in ("butter_trio.keeping", "butter_threads.keeping"):
         monkeypatch.setattr(f"{place}.CLOSE_LIMIT", 0.05)
     store = Store(before_save=gate)
     with full_subject.connect(url, token=TOKEN, device=device(store), wait=False):

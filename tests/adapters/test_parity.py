@@ -34,6 +34,17 @@ def test_a_gateway_can_do_the_same_in_both() -> None:
     assert public(butter_trio.Gateway) <= public(butter_threads.Gateway)
 
 
+def test_a_pool_can_do_the_same_in_both_and_what_a_gateway_can() -> None:
+    assert public(butter_threads.Pool) - public(butter_trio.Pool) == ONLY_THREADS
+    for package in (butter_threads, butter_trio):
+        more = public(package.Pool) - public(package.Gateway)
+        assert more == {"add", "from_gateways", "health", "primary", "remove"}
+    for name in ("add", "remove", "request", "probe", "reconnect_now", "use_credentials"):
+        ours, theirs = (getattr(package.Pool, name) for package in (butter_threads, butter_trio))
+        assert options(ours) == options(theirs), name
+    assert options(butter_threads.connect_pool) == options(butter_trio.connect_pool)
+
+
 def test_connect_and_requests_have_the_same_options() -> None:
     def connect_of(package: ModuleType) -> Any:
         return package.connect

@@ -56,7 +56,8 @@ class Scenario:
     @property
     def told(self) -> list[events.Event]:
         """Everything the machine told so far."""
-        return [event for _, event in self.network.events[self.machine]]
+        told = [event for _, event in self.network.events[self.machine]]
+        return [event for event in told if not isinstance(event, events.FromGateway)]
 
     def of(self, kind: type[_T]) -> list[_T]:
         """The events of one type."""

@@ -105,6 +105,7 @@ def told(scenario: Scenario) -> list[tuple[float, events.Event]]:
     return [
         (inf if isinstance(event, events.Stopped) else when, seen(event))
         for when, event in scenario.network.events[scenario.machine]
+        if not isinstance(event, events.FromGateway)
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from butter_proto import events
 from butter_proto.errors import Ending, EndKind
 from butter_proto.handshake import read_hello
-from butter_proto.journal import Journal, Journaled, Level
+from butter_proto.journal import Journal, Level
 from butter_proto.printable import printable
 from butter_proto.settings import Dialect
 
@@ -20,7 +20,7 @@ def online(version: object) -> events.Online:
     payload = {"type": "hello-ok", "server": {"version": version}}
     hello = read_hello(payload, Dialect.GATEWAY_V4)
     assert hello is not None
-    return events.Online(hello, resync=False, boot_changed=False)
+    return events.Online(hello, resync=False, boot_changed=False, transport_id=17)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def online(version: object) -> events.Online:
     ],
 )
 def test_a_state_change_is_one_line_about_the_latest_transport(
-    event: Journaled, level: Level, text: str
+    event: events.Event, level: Level, text: str
 ) -> None:
     journal = Journal()
     journal.line(events.Connecting(1, 1))
@@ -64,8 +64,31 @@ def test_a_state_change_is_one_line_about_the_latest_transport(
 
 
 def test_what_a_peer_wrote_cannot_add_a_line() -> None:
-    _, line = Journal().line(events.Offline(CLOSED))
-    assert line.splitlines() == [line]
+    written = Journal().line(events.Offline(CLOSED))
+    assert written is not None
+    assert written[1].splitlines() == [written[1]]
+
+
+def test_each_gateway_of_a_pool_has_lines_of_its_own() -> None:
+    journal = Journal()
+    journal.line(events.Connecting(1, 1))
+    journal.line(events.FromGateway("a", events.Connecting(1, 2)))
+    journal.line(events.FromGateway("b\n", events.Connecting(1, 3)))
+    lines = [
+        journal.line(events.FromGateway("a", events.Stopped())),
+        journal.line(events.FromGateway("b\n", events.Stopped())),
+        journal.line(events.Stopped()),
+    ]
+    assert lines == [
+        (Level.DEBUG, "a: transport 2: stopped"),
+        (Level.DEBUG, r"b\n: transport 3: stopped"),
+        (Level.DEBUG, "transport 1: stopped"),
+    ]
+
+
+def test_what_is_no_state_change_has_no_line() -> None:
+    assert Journal().line(events.RoundTrip(0.1)) is None
+    assert Journal().line(events.FromGateway("a", events.RoundTrip(0.1))) is None
 
 
 def test_the_levels_are_those_of_the_standard_library() -> None:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import trustme
 
 from butter_proto.connector import Connector
-from butter_proto.events import Event
+from butter_proto.events import PoolEvent
 from butter_proto.machine import Machine, OpenTransport
 from butter_proto.settings import Framing, ReconnectSettings, Settings
 from butter_threads import Gateway
@@ -300,8 +300,8 @@ class Running:
     ) -> None:
         self.machine = machine
         self.lock = threading.RLock()
-        self.told: list[Event] = []
-        self._news: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.told: list[PoolEvent] = []
+        self._news: queue.SimpleQueue[PoolEvent] = queue.SimpleQueue()
         self.driver = Driver(
             machine, dial, self._deliver, delivered, end, lock=self.lock, name="driver"
         )
@@ -325,7 +325,7 @@ class Running:
             if isinstance(event, kind):
                 return event
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, event: PoolEvent) -> None:
         assert is_owned(self.lock)
         self.told.append(event)
         self._news.put(event)
