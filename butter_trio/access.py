@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 import attrs
 
 from butter_proto.device import Device
+from butter_proto.pool_gateway import PoolGateway
 from butter_proto.settings import Settings
 from butter_trio.client import Gateway, connect
 from butter_trio.dial import Dial, dial_tcp
+from butter_trio.pool import Pool, connect_pool
 
 
 @attrs.frozen
@@ -42,6 +45,25 @@ class Access:
             timeout=timeout,
             settings=self.settings,
             device=self.device,
+            ssl_context=self.ssl_context,
+            dial=dial,
+            trust_env=self.trust_env,
+        )
+
+    def connect_pool(
+        self,
+        urls: Sequence[str],
+        *,
+        wait: bool = True,
+        timeout: float | None = 60.0,
+        dial: Dial = dial_tcp,
+    ) -> AbstractAsyncContextManager[Pool]:
+        """Connect to several gateways as `butter_trio.connect_pool` does; the device is for all."""
+        return connect_pool(
+            [PoolGateway(url, device=self.device) for url in urls],
+            wait=wait,
+            timeout=timeout,
+            settings=self.settings,
             ssl_context=self.ssl_context,
             dial=dial,
             trust_env=self.trust_env,

@@ -13,17 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
 
 from butter_proto import events
 from butter_proto.errors import Ending
+from butter_proto.machine import State, Stats
 from butter_proto.settings import KeepaliveSettings
 from butter_trio.access import Access
 from butter_trio.background import background
-from butter_trio.client import Gateway
 from butter_trio.dial import Dial, dial_tcp
 from butter_trio.streams import NoticeStream, StateStream
 from butter_trio.words import NO_ANSWER, explain, milliseconds, notable, trouble
@@ -34,7 +34,7 @@ _PROBES: Final = 6
 """How many probes a test has where `_SHORTEST_INTERVAL` allows it."""
 _SHORTEST_INTERVAL: Final = 0.5
 """Seconds; a faster keepalive would call a busy machine a silent gateway."""
-_REFRESH: Final = 0.25
+REFRESH: Final = 0.25
 """Seconds between two calls of ``show``."""
 
 
@@ -80,10 +80,30 @@ def keepalive_for(duration: float) -> KeepaliveSettings:
     return KeepaliveSettings(interval, min(default.timeout, interval))
 
 
+class Watched(Protocol):
+    """What a test reads of a gateway, or of a pool."""
+
+    @property
+    def state(self) -> State:
+        """Where it is."""
+
+    @property
+    def stats(self) -> Stats:
+        """Its counters."""
+
+    @property
+    def last_ending(self) -> Ending | None:
+        """How the last connection ended, if one did."""
+
+    @property
+    def hello(self) -> events.Hello:
+        """The last hello."""
+
+
 class Run:
     """One test while it runs."""
 
-    def __init__(self, gateway: Gateway, duration: float) -> None:
+    def __init__(self, gateway: Watched, duration: float) -> None:
         self.gateway = gateway
         self.duration = duration
         self.round_trips: list[float] = []
@@ -97,6 +117,11 @@ class Run:
         self._online_before = 0.0
         self._first_loss: Ending | None = None
         self._final: events.GaveUp | None = None
+
+    @property
+    def is_online(self) -> bool:
+        """True between Online and Offline."""
+        return self._online_since is not None
 
     @property
     def elapsed(self) -> float:
@@ -224,4 +249,4 @@ async def _follow_notices(notices: NoticeStream, run: Run, warn: Callable[[str],
 async def _refresh(run: Run, show: Callable[[Run], None]) -> None:
     while True:
         show(run)
-        await trio.sleep(_REFRESH)
+        await trio.sleep(REFRESH)

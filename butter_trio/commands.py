@@ -38,15 +38,16 @@ from butter_proto.testing import StandInGateway
 from butter_trio.access import Access
 from butter_trio.background import background
 from butter_trio.check import Report, Run, check, keepalive_for
+from butter_trio.check_pool import check_pool
 from butter_trio.client import Gateway
 from butter_trio.device_command import device
 from butter_trio.doctor_command import doctor
 from butter_trio.hidden import hide
 from butter_trio.interrupt import run_until_interrupted
-from butter_trio.options import access_options, token_option, url_argument
+from butter_trio.options import access_options, token_option, url_argument, urls_argument
 from butter_trio.output import json_text, masked, prepare_streams, tell
 from butter_trio.serve import serve
-from butter_trio.show import progress, show_report
+from butter_trio.show import progress, show_pool_report, show_report
 from butter_trio.words import explain_failure, notable, trouble
 
 
@@ -122,7 +123,7 @@ butter.add_command(doctor)
 
 
 @butter.command("check")
-@url_argument(required=False)
+@urls_argument
 @access_options
 @click.option(
     "--duration",
@@ -140,16 +141,19 @@ butter.add_command(doctor)
     show_default=True,
 )
 def check_command(
-    *, url: str | None, access: Access, duration: float, as_json: bool, dialect: str
+    *, urls: tuple[str, ...], access: Access, duration: float, as_json: bool, dialect: str
 ) -> int:
     """Stay connected to URL and tell how that went.
+
+    Several URLs are checked as one pool, the best first: each gateway by itself, and how often
+    another one had to take over.
 
     Without URL the gateway of the setup code is checked, or else the embedded stand-in. Exit code
     0: the handshake came within 15 s of the first attempt and nothing dropped. The gateway is
     probed every 10 s, in a test under 60 s about six times (at most every 0.5 s).
     """
-    where = url or access.url
-    if where is None and access.settings.bootstrap_token is not None:
+    where = urls or ((access.url,) if access.url is not None else ())
+    if not where and access.settings.bootstrap_token is not None:
         raise click.UsageError("a bootstrap token says no URL: name the gateway's")
     settings = attrs.evolve(
         access.settings, dialect=Dialect(dialect), keepalive=keepalive_for(duration)
@@ -157,12 +161,14 @@ def check_command(
     access = attrs.evolve(access, settings=settings)
 
     async def main() -> int:
-        if where is None:
+        if not where:
             return await _check_stand_in(access, duration, as_json=as_json)
-        if url is None:
-            shown = parse_url(where)[0]
+        if not urls:
+            shown = parse_url(where[0])[0]
             click.echo(f"no URL: checking {shown}, as the setup code says", err=as_json)
-        return await _check(where, access, duration, as_json=as_json)
+        if len(where) > 1:
+            return await _check_pool(where, access, duration, as_json=as_json)
+        return await _check(where[0], access, duration, as_json=as_json)
 
     return run_until_interrupted(main)
 
@@ -204,6 +210,19 @@ async def _check(url: str, access: Access, duration: float, *, as_json: bool) ->
 async def _check_with_progress(url: str, access: Access, duration: float) -> Report:
     with progress(duration) as (show, warn):
         return await check(url, access, duration, show=show, warn=warn)
+
+
+async def _check_pool(
+    urls: Sequence[str], access: Access, duration: float, *, as_json: bool
+) -> int:
+    if as_json:
+        report = await check_pool(urls, access, duration, show=_show_nothing, warn=tell)
+        click.echo(json.dumps(attrs.asdict(report)))
+    else:
+        with progress(duration) as (show, warn):
+            report = await check_pool(urls, access, duration, show=show, warn=warn)
+        show_pool_report(report)
+    return 0 if report.ok else 1
 
 
 def _show_nothing(_: Run) -> None:

@@ -84,6 +84,13 @@ token_option = click.option(
 )
 
 
+def urls_argument(command: Callable[..., _T]) -> Callable[..., _T]:
+    """Make the argument ``urls``, of which there may be any number."""
+    return click.argument("urls", nargs=-1, type=_converted(_checked_url), metavar="[URL]...")(
+        command
+    )
+
+
 def url_argument(*, required: bool = True) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
     """Make the argument ``url``; what is no gateway's URL is wrong usage."""
     return click.argument("url", required=required, type=_converted(_checked_url))
@@ -166,13 +173,15 @@ _NAMES: Final = (
 def access_options(command: Callable[..., _T]) -> Callable[..., _T]:
     """Give a command these options; it takes what they come to as ``access``, an `Access`.
 
-    A token in its argument ``url`` is taken as if given by ``--token``.
+    A token in its argument ``url``, or in the only one of ``urls``, is taken as if given by
+    ``--token``; of several each has its own.
     """
 
     @functools.wraps(command)
     def with_access(**arguments: Any) -> _T:
         given = {name: arguments.pop(name) for name in _NAMES}
-        access = _access(**given, url=arguments.get("url"))
+        urls = [*arguments.get("urls", ()), *filter(None, [arguments.get("url")])]
+        access = _access(**given, urls=urls)
         return command(access=access, **arguments)
 
     for option in reversed(_OPTIONS):
@@ -193,11 +202,11 @@ def _access(
     headers: Sequence[Headers],
     proxy: ProxyAddress | None,
     trust_env: bool,
-    url: str | None,
+    urls: Sequence[str],
 ) -> Access:
     if not device and (setup_code is not None or device_folder is not None):
         raise click.UsageError("--setup-code and --device-folder are for a device: add --device")
-    in_url = _token_in(url)
+    in_url = _token_in(urls[0]) if len(urls) == 1 else None
     if in_url is not None and not _on_the_command_line("token"):
         token = Secret(in_url)
     if setup_code is not None:
@@ -213,28 +222,28 @@ def _access(
         headers=[header for each in headers for header in each],
         proxy=proxy,
     )
-    where = url or (None if setup_code is None else setup_code.url)
+    where = urls or ([] if setup_code is None or setup_code.url is None else [setup_code.url])
+    may_be_used = all(_may_be_used(url, settings) for url in where)
     return Access(
         settings,
-        device=_open_device(device_folder) if device and _may_be_used(where, settings) else None,
+        device=_open_device(device_folder) if device and may_be_used else None,
         ssl_context=ssl_context,
         trust_env=trust_env,
         url=None if setup_code is None else setup_code.url,
     )
 
 
-def _token_in(url: str | None) -> str | None:
+def _token_in(url: str) -> str | None:
     """Return the token in a URL. One that is none has none, and is told where it is used."""
     with suppress(InvalidSettings):
-        return None if url is None else parse_url(url)[1]
+        return parse_url(url)[1]
     return None
 
 
-def _may_be_used(url: str | None, settings: Settings) -> bool:
+def _may_be_used(url: str, settings: Settings) -> bool:
     """Tell whether a connection may be made there; if not, connecting says why."""
     try:
-        if url is not None:
-            check_transport(parse_url(url)[0], settings)
+        check_transport(parse_url(url)[0], settings)
     except InvalidSettings:
         return False
     return True

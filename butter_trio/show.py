@@ -18,6 +18,7 @@ from rich.text import Text
 
 from butter_proto.printable import printable
 from butter_trio.check import Report, Run
+from butter_trio.check_pool import PoolReport
 from butter_trio.findings import Finding, Findings, Result
 from butter_trio.words import MS
 
@@ -77,12 +78,31 @@ def show_report(report: Report) -> None:
         table.add_row(Text(name, style="bold"), Text(printable(value)))
     console = Console()
     console.print(table)
-    verdict = (
-        Text("ok", style="bold green")
-        if report.reason is None
-        else Text(f"not ok: {printable(report.reason)}", style="bold red")
-    )
-    console.print(verdict, soft_wrap=True)
+    _show_reason(console, report.reason)
+
+
+def show_pool_report(report: PoolReport) -> None:
+    """Print the table of a finished test of several gateways, and its verdict."""
+    table = Table(box=None)
+    for title in ("gateway", "handshake", "time online", "lost", "missed", "round trip", "version"):
+        table.add_column(title, justify="left" if title in ("gateway", "version") else "right")
+    for name, one in report.gateways.items():
+        mark = " (primary)" if name == report.primary else ""
+        table.add_row(
+            Text(f"{printable(name)}{mark}", style="bold"),
+            _milliseconds(one.handshake_ms),
+            f"{one.online_s:.1f} s",
+            str(one.disconnects),
+            f"{one.missed} of {one.probes}",
+            _milliseconds(one.rtt_ms.p50),
+            Text(printable(one.server_version or "-")),
+        )
+    console = Console()
+    console.print(table)
+    whole = report.pool
+    back = f"{report.takeovers} takeovers, {_online(whole)} at the end"
+    console.print(f"the pool: {whole.online_s:.1f} s online, {whole.events} events, {back}")
+    _show_reason(console, report.reason)
 
 
 def show_finding(finding: Finding) -> None:
@@ -116,6 +136,15 @@ _MARKS = {
     Result.FAILED: ("FAIL", "bold red"),
     Result.SKIPPED: ("-", "dim"),
 }
+
+
+def _show_reason(console: Console, reason: str | None) -> None:
+    verdict = (
+        Text("ok", style="bold green")
+        if reason is None
+        else Text(f"not ok: {printable(reason)}", style="bold red")
+    )
+    console.print(verdict, soft_wrap=True)
 
 
 def _online(report: Report) -> str:

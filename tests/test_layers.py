@@ -92,6 +92,7 @@ ORDER: Final = (
     "butter_trio/access.py",
     "butter_trio/options.py",
     "butter_trio/check.py",
+    "butter_trio/check_pool.py",
     "butter_trio/findings.py",
     "butter_trio/reachability.py",
     "butter_trio/progress.py",
