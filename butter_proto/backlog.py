@@ -21,7 +21,7 @@ import attrs
 from butter_proto import frames
 from butter_proto.errors import Delivery, Ending, PendingFull
 from butter_proto.events import RequestFailed
-from butter_proto.requests import REPLAY_TOO_LATE, PendingRequest
+from butter_proto.pending import REPLAY_TOO_LATE, PendingRequest
 from butter_proto.settings import Limits
 from butter_proto.standing import Standing
 from butter_proto.timers import Timers
@@ -35,7 +35,7 @@ class QueuedRequest:
 
     id: str
     method: str
-    idempotency_key: str | None
+    idempotency_key: str | None = attrs.field(repr=False)
     deadline: float | None
     """On the clock of ``now``; None: it waits for ever."""
     size: int
@@ -141,7 +141,7 @@ class Backlog:
         released = [
             request
             for request in (*self._replays.values(), *self._queue.values())
-            if self._may_go(request, standing, boot_id) and not _is_late(request, now)
+            if self._may_go(request, standing, boot_id) and not request.is_late(now)
         ]
         for request in released:
             self._take_out(request)
@@ -243,10 +243,3 @@ class Backlog:
     ) -> None:
         self._take_out(request)
         self._tell(request.failed(request.delivery, timed_out=timed_out, ending=ending, text=text))
-
-
-def _is_late(request: PendingRequest, now: float) -> bool:
-    """Tell whether a request's time is up: the deadline is about to be told."""
-    if request.deadline is not None and request.deadline <= now:
-        return True
-    return bool(request.boots) and request.replay_until <= now

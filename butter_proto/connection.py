@@ -3,7 +3,7 @@
 Rules kept here:
 
 * Online is queued before anything else of the connection, Offline last; every request has its
-  outcome before Offline.
+  outcome before Offline, but for those that are carried over to the next connection.
 * Every phase has its limit, so time alone ends every connection (G10).
 * The ending is decided once, at the first cause; after it nothing that arrives matters but the
   end of the stream, which a Close frame of ours waits for (``timeouts.close`` at most).
@@ -44,18 +44,12 @@ from butter_proto.link import HostClose, Inbound, Link, Opened, PongReceived, Re
 from butter_proto.machine import Message
 from butter_proto.message_link import MessageLink
 from butter_proto.outbox import BAD_DATA
+from butter_proto.pending import PendingRequest
 from butter_proto.pins import fingerprints
 from butter_proto.probes import Probes
 from butter_proto.reconnect import backoff
 from butter_proto.redaction import Redaction
-from butter_proto.requests import (
-    AskAgain,
-    PendingRequest,
-    Postponed,
-    Requests,
-    TooLate,
-    Window,
-)
+from butter_proto.requests import AskAgain, Postponed, Requests, TooLate
 from butter_proto.secret import Secret
 from butter_proto.settings import Dialect, Framing, Settings
 from butter_proto.standing import Standing
@@ -63,6 +57,7 @@ from butter_proto.timers import Timers
 from butter_proto.trace import Trace, Tracer
 from butter_proto.traced_link import traced
 from butter_proto.websocket import WebSocketLink
+from butter_proto.window import Window
 
 _T = TypeVar("_T")
 _NORMAL: Final = 1000
@@ -260,7 +255,7 @@ class Connection:
         """Take in a request; only while ONLINE."""
         assert self.phase is Phase.ONLINE
         self._now = now
-        self._requests.add(request)
+        self._requests.add(request, now)
 
     def take_from_backlog(self, now: float) -> None:
         """Take what waits for this connection, and may come by now; only while ONLINE."""
@@ -272,7 +267,7 @@ class Connection:
             except MessageTooLarge as error:  # it was accepted before this gateway was known
                 self._queue.put(request.failed(request.delivery, text=str(error)))
             else:
-                self._requests.add(request)
+                self._requests.add(request, now)
 
     def cancel(self, request_id: str, now: float) -> Delivery | None:
         """Take a request back; None where it is not pending."""
@@ -487,7 +482,7 @@ class Connection:
         )
         self.ending = self.redaction.ending(self.cause)
         boot_id = None if self.hello is None else self.hello.boot_id
-        outcomes, carried = self._requests.end(self.ending, self._standing.name, boot_id)
+        outcomes, carried = self._requests.end(self.ending, self._standing.name, boot_id, self._now)
         for outcome in outcomes:
             self._queue.put(outcome)
         self._backlog.carry(carried)

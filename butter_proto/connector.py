@@ -50,15 +50,16 @@ from butter_proto.machine import (
     State,
     Stats,
 )
+from butter_proto.pending import PendingRequest
 from butter_proto.policy import check_transport
 from butter_proto.proxy_address import ProxyAddress
 from butter_proto.recovery import Ended, Recovery
 from butter_proto.request_options import Offline, RequestOptions
-from butter_proto.requests import PendingRequest, Window
 from butter_proto.settings import Dialect, Framing, Settings
 from butter_proto.standing import Standing
 from butter_proto.timers import TICK, Clock
 from butter_proto.trace import Trace
+from butter_proto.window import Window
 
 _WORTH_TELLING: Final = 1.0
 """Seconds of lateness above which `ClockLate` is told."""
@@ -271,8 +272,14 @@ class Connector:
         offline = options.get("offline", Offline.FAIL)
         if self.state is not State.ONLINE and (offline is Offline.FAIL or not self.has_hope):
             raise NotOnline(f"{method} was not sent: not connected to {self._endpoint}")
-        bytes_pending = self.pending_bytes + self._backlog.bytes
-        request = self._intake.make(method, params, self._clock.look(now), bytes_pending, **options)
+        request = self._intake.make(
+            method,
+            params,
+            self._clock.look(now),
+            self.pending_bytes + self._backlog.bytes,
+            gateway=None,  # so that nobody else can name one
+            **options,
+        )
         self.check(request)
         self._intake.accept(request)
         self.take(request, now)
@@ -354,9 +361,11 @@ class Connector:
         """
         now = self._clock.advance(now)
         connection = self._current
-        if connection is not None and connection.attempt.transport_id == transport_id:
+        if connection is None or connection.phase is not Phase.ONLINE:
+            return
+        if connection.attempt.transport_id == transport_id:
             self._standing.held = False
-            self.look_at_backlog(now)
+            connection.take_from_backlog(now)
 
     def queued(self) -> tuple[QueuedRequest, ...]:
         """Return what waits for a connection with ``offline=QUEUE``, oldest first."""

@@ -89,7 +89,10 @@ class Online:
 
 @attrs.frozen
 class Offline:
-    """The connection that was online is over. Every request it held has had its outcome."""
+    """The connection that was online is over.
+
+    Its requests have had their outcomes, but for those that wait for the next connection.
+    """
 
     ending: Ending
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 from butter_proto import frames
 from butter_proto.errors import InvalidParams, PendingFull
 from butter_proto.event_queue import EventStore
+from butter_proto.pending import PendingRequest
 from butter_proto.request_options import Auto, Offline
-from butter_proto.requests import PendingRequest
 from butter_proto.settings import DEFAULT, MONTH, Default, Settings
 
 _KEY_BYTES: Final = 16
@@ -89,10 +89,11 @@ class Intake:
         limits = self._settings.limits
         if self._store.pending >= limits.max_pending:
             raise PendingFull(f"{limits.max_pending} requests are pending (max_pending)")
-        key = _key_in(params)
-        if idempotency_key is not None:
-            key = self._key(key, idempotency_key)
-            params = {**_as_object(params), frames.IDEMPOTENCY_KEY: key}
+        if idempotency_key is None:
+            key = _key_in(params)
+        else:
+            params = _as_object(params)
+            key = params[frames.IDEMPOTENCY_KEY] = self._key(params, idempotency_key)
         if replay and key is None:
             raise InvalidParams("replay needs an idempotency key: its own, or AUTO")
         request_id = self._ids.look()
@@ -122,19 +123,21 @@ class Intake:
         self._keys.use(request.idempotency_key)
         self._store.pending += 1
 
-    def _key(self, own: str | None, wanted: str | Auto) -> str:
-        """Return the idempotency key that goes into params which have ``own``."""
+    def _key(self, params: dict[str, Any], wanted: str | Auto) -> str:
+        """Return the idempotency key that params get, which may have one already."""
+        own = params.get(frames.IDEMPOTENCY_KEY)
         if isinstance(wanted, Auto):
-            return own or self._keys.look()
-        if frames.text_or_none(wanted) is None:
+            wanted = self._keys.look() if own is None else own
+        key = frames.text_or_none(wanted)
+        if key is None:
             raise InvalidParams("an idempotency key is a non-empty str, or AUTO")
-        if own is not None and own != wanted:
+        if own is not None and frames.text_or_none(own) != key:
             raise InvalidParams("the params carry another idempotency key")
-        return wanted
+        return key
 
 
 def _as_object(params: Any) -> dict[str, Any]:
-    """Return params that can carry a key."""
+    """Return a copy of params that can carry a key."""
     if params is None:
         return {}
     if not isinstance(params, dict):

@@ -46,11 +46,11 @@ from butter_proto.intake import Draws, Intake
 from butter_proto.machine import STATE_AFTER, Command, Message, State, Stats
 from butter_proto.pool_gateway import GatewayHealth, Member, PoolGateway, named
 from butter_proto.request_options import Offline, RequestOptions
-from butter_proto.requests import Window
 from butter_proto.settings import Settings
 from butter_proto.standing import Standing
 from butter_proto.timers import TICK, Clock
 from butter_proto.trace import Trace
+from butter_proto.window import Window
 
 DRAIN_LIMIT: Final = 30.0
 """Seconds that a gateway which is removed keeps its connection for the answers still due."""

@@ -22,133 +22,16 @@ from typing import Any, Final
 
 import attrs
 
-from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
+from butter_proto.errors import Delivery, Ending, EndKind
 from butter_proto.events import Outcome, Replied, RequestAccepted, RequestFailed
 from butter_proto.frames import STATUS_ACCEPTED, Response
-from butter_proto.outbox import Outbox, Outgoing
+from butter_proto.outbox import Outbox
+from butter_proto.pending import REPLAY_TOO_LATE, PendingRequest, Refusal
 from butter_proto.timers import Timers
+from butter_proto.window import Window
 
 AFTERMATH: Final = 60.0
 """Seconds for which an abandoned request keeps its place in flight."""
-REPLAY_WITHIN: Final = 240.0
-"""Seconds from the first byte of a request in which it may be sent again: the gateway forgets an
-idempotency key after 300."""
-REPLAY_TOO_LATE: Final = f"its first byte left over {REPLAY_WITHIN:g} s ago: it is not sent again"
-
-
-@attrs.frozen
-class Refusal:
-    """A refusal that was not the last word."""
-
-    error: GatewayError
-    times: int
-
-
-@attrs.define(eq=False)
-class PendingRequest:
-    """One accepted request; its own name in the table of deadlines."""
-
-    id: str
-    method: str
-    payload: bytes
-    idempotency_key: str | None = None
-    deadline: float | None = None
-    final: bool = False
-    queue: bool = False
-    """Whether it waits for a connection: `Offline.QUEUE`."""
-    replay: bool = False
-    retry_unavailable: bool = False
-    gateway: str | None = None
-    """The one gateway of a pool that may get it; None: any."""
-    size: int = attrs.field(init=False)
-    accepted: bool = attrs.field(default=False, init=False)
-    abandoned: bool = attrs.field(default=False, init=False)
-    outgoing: Outgoing | None = attrs.field(default=None, init=False)
-    boots: dict[str | None, str] = attrs.field(factory=dict, init=False)
-    """Where it was handed out and got no answer: the boots of the gateways by their names. Not
-    empty: it may have executed."""
-    first_sent_at: float = attrs.field(default=0.0, init=False)
-    """When its first byte was handed out, where ``boots`` is not empty."""
-    refusal: Refusal | None = attrs.field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.size = len(self.payload)
-
-    @property
-    def handed_out(self) -> bool:
-        """Whether a byte of it was handed out on its present connection."""
-        return self.outgoing is not None and self.outgoing.handed_out_at is not None
-
-    @property
-    def replay_until(self) -> float:
-        """Until when it may be sent again."""
-        return self.first_sent_at + REPLAY_WITHIN
-
-    @property
-    def delivery(self) -> Delivery:
-        """What is known while there is no answer."""
-        if self.boots or self.handed_out:
-            return Delivery.MAY_HAVE_EXECUTED
-        return Delivery.NOT_SENT if self.refusal is None else Delivery.REFUSED
-
-    def failed(
-        self,
-        delivery: Delivery,
-        *,
-        timed_out: bool = False,
-        ending: Ending | None = None,
-        text: str = "",
-    ) -> RequestFailed:
-        """Make the outcome of a request that got no answer, or none that it was content with."""
-        refused = self.refusal if delivery is Delivery.REFUSED else None
-        return RequestFailed(
-            self.id,
-            delivery,
-            self.method,
-            self.idempotency_key,
-            None if refused is None else refused.error,
-            timed_out=timed_out and refused is None,
-            ending=ending,
-            text=text,
-        )
-
-
-class Window:
-    """The places in flight at one gateway; several connections to it may share them."""
-
-    __slots__ = ("_free", "_waiting")
-
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._waiting: dict[Requests, None] = {}
-
-    def take(self) -> bool:
-        """Take a place; False: there is none."""
-        if self._free <= 0:
-            return False
-        self._free -= 1
-        return True
-
-    def wait(self, requests: Requests) -> None:
-        """Let a connection know when a place is free."""
-        self._waiting[requests] = None
-
-    def leave(self, requests: Requests, places: int) -> None:
-        """Give back the places of a connection that is over."""
-        self._waiting.pop(requests, None)
-        self._give_back(places)
-
-    def give_back(self) -> None:
-        """Give a place back: what waits longest takes it."""
-        self._give_back(1)
-
-    def _give_back(self, places: int) -> None:
-        self._free += places
-        for requests in [*self._waiting]:
-            if self._free <= 0:
-                return
-            del self._waiting[requests]
-            requests.fill()
 
 
 class Postponed(Enum):
@@ -213,13 +96,19 @@ class Requests:
         """Return how many have no outcome, or still keep their place in flight."""
         return len(self._waiting) + len(self._in_flight) + len(self._later)
 
-    def add(self, request: PendingRequest) -> None:
-        """Take a request in; what the window allows goes to the outbox at once."""
+    def add(self, request: PendingRequest, now: float) -> None:
+        """Take a request in; what the window allows goes to the outbox at once.
+
+        One that was refused on another connection waits here too as long as it was told to.
+        """
         self.bytes += request.size
         if request.deadline is not None:
             self._timers.set(request, request.deadline)
         if request.boots:
             self._timers.set(TooLate(request.id), request.replay_until)
+        if request.refusal is not None and request.refusal.again_at > now:
+            self._ask_later(request, request.refusal)
+            return
         self._waiting[request.id] = request
         self.fill()
 
@@ -270,7 +159,7 @@ class Requests:
         return timer.failed(self._abandon(timer, now), timed_out=True)
 
     def end(
-        self, ending: Ending, gateway: str | None, boot_id: str | None
+        self, ending: Ending, gateway: str | None, boot_id: str | None, now: float
     ) -> tuple[list[RequestFailed], list[PendingRequest]]:
         """Return the outcomes of what ends here, and what may be carried over; oldest first."""
         pending = [*self._in_flight.values(), *self._later.values(), *self._waiting.values()]
@@ -284,7 +173,7 @@ class Requests:
         for request in pending:
             if request.abandoned:
                 continue
-            if ending.kind is not EndKind.STOPPED and _is_carried(request, gateway, boot_id):
+            if ending.kind is not EndKind.STOPPED and _is_carried(request, gateway, boot_id, now):
                 carried.append(request)
             else:
                 outcomes.append(request.failed(request.delivery, ending=ending))
@@ -312,7 +201,7 @@ class Requests:
         error = response.error
         if request.abandoned or error is None or not error.retryable:
             return False
-        if response.payload is not None:  # then the method did run
+        if request.accepted or response.payload is not None:  # then the method did run
             return False
         times = 0 if request.refusal is None else request.refusal.times
         again_at = now + self._delay(error.retry_after, times)
@@ -320,11 +209,14 @@ class Requests:
         limits += [request.replay_until] if request.boots else []
         if any(again_at >= limit for limit in limits):
             return False
-        request.refusal = Refusal(error, times + 1)
+        request.refusal = Refusal(error, times + 1, again_at)
         request.outgoing = None
-        self._later[request.id] = request
-        self._timers.set(AskAgain(request.id), again_at)
+        self._ask_later(request, request.refusal)
         return True
+
+    def _ask_later(self, request: PendingRequest, refusal: Refusal) -> None:
+        self._later[request.id] = request
+        self._timers.set(AskAgain(request.id), refusal.again_at)
 
     def _abandon(self, request: PendingRequest, now: float) -> Delivery:
         """Stop waiting for an answer: withdraw what has not left, else keep its place."""
@@ -353,17 +245,20 @@ class Requests:
         request.payload = b""
 
 
-def _is_carried(request: PendingRequest, gateway: str | None, boot_id: str | None) -> bool:
+def _is_carried(
+    request: PendingRequest, gateway: str | None, boot_id: str | None, now: float
+) -> bool:
     """Tell whether a request outlives its connection, and note where it was handed out."""
     outgoing = request.outgoing
-    if outgoing is None or outgoing.handed_out_at is None:
-        return bool(request.boots) or request.queue
-    if not request.replay or boot_id is None:
+    if outgoing is not None and outgoing.handed_out_at is not None:
+        if not request.replay or boot_id is None:
+            return False
+        if not request.boots:
+            request.first_sent_at = outgoing.handed_out_at
+        request.boots = {**request.boots, gateway: boot_id}
+    elif not request.boots and not request.queue:
         return False
-    if not request.boots:
-        request.first_sent_at = outgoing.handed_out_at
-    request.boots[gateway] = boot_id
-    return True
+    return not request.is_late(now)
 
 
 def _outcome(request: PendingRequest, response: Response, size: int) -> Outcome:

@@ -52,6 +52,8 @@ ORDER: Final = (
     "butter_proto/handshake.py",
     "butter_proto/request_options.py",
     "butter_proto/admission.py",
+    "butter_proto/pending.py",
+    "butter_proto/window.py",
     "butter_proto/requests.py",
     "butter_proto/backlog.py",
     "butter_proto/intake.py",

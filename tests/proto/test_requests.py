@@ -15,8 +15,10 @@ from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import Outcome, Replied, RequestAccepted, RequestFailed
 from butter_proto.frames import Response
 from butter_proto.outbox import Outbox
-from butter_proto.requests import AFTERMATH, PendingRequest, Postponed, Requests, Window
+from butter_proto.pending import PendingRequest
+from butter_proto.requests import AFTERMATH, Postponed, Requests
 from butter_proto.timers import Timers
+from butter_proto.window import Window
 
 NOT_SENT, MAY_HAVE, REFUSED = Delivery.NOT_SENT, Delivery.MAY_HAVE_EXECUTED, Delivery.REFUSED
 ENDING = Ending(EndKind.END_OF_STREAM)
@@ -47,7 +49,7 @@ class Stage:
         payload = request_id.encode().ljust(size, b".")
         deadline = None if timeout is None else self.now + timeout
         request = PendingRequest(request_id, "chat.send", payload, key, deadline, final=final)
-        self.requests.add(request)
+        self.requests.add(request, self.now)
 
     def take(self) -> list[str]:
         """Take one chunk; return the ids of the requests whose first frame is in it."""
@@ -74,7 +76,7 @@ class Stage:
 
     def end(self) -> list[RequestFailed]:
         """End the connection; nothing is carried over."""
-        outcomes, carried = self.requests.end(ENDING, None, "boot")
+        outcomes, carried = self.requests.end(ENDING, None, "boot", self.now)
         assert carried == []
         return outcomes
 
@@ -387,7 +389,7 @@ def test_an_abandoned_request_keeps_its_place_and_not_its_bytes() -> None:
     """G9: they count no more."""
     stage = Stage()
     request = PendingRequest("1", "chat.send", b"x" * 100)
-    stage.requests.add(request)
+    stage.requests.add(request, stage.now)
     stage.send()
     stage.cancel("1")
     assert request.payload == b""
