@@ -26,6 +26,7 @@ from butter_proto import (
     FaultKind,
     Framing,
     LocalProtocolError,
+    QueuedRequest,
     Secret,
     Settings,
     SignedPayload,
@@ -33,6 +34,7 @@ from butter_proto import (
     TransportFault,
     events,
 )
+from butter_proto.connector import Shared
 from butter_proto.machine import Command, OpenTransport, State
 from butter_proto.timers import LATEST
 from tests.proto.gateway_side import (
@@ -64,11 +66,17 @@ _APPLICATION: Final = frozenset(
         "cancel",
         "probe",
         "reconnect_now",
+        "resynced",
         "use_credentials",
         "token_stored",
         "token_forgotten",
     }
 )
+
+
+@attrs.frozen(kw_only=True)
+class Holding(Settings):
+    """The settings of a machine that is made with ``hold_queue``."""
 
 
 @attrs.frozen
@@ -108,6 +116,7 @@ class Told:
     next_timeout: float | None
     state: State
     retry_at: float | None
+    queued: tuple[QueuedRequest, ...]
 
     def __add__(self, later: Told) -> Told:
         sent = self.sent | {
@@ -163,7 +172,11 @@ class Hashing:
 
 
 def new_machine(
-    settings: Settings, ids: Ids | None = None, url: str = URL, trace: Trace | None = None
+    settings: Settings,
+    ids: Ids | None = None,
+    url: str = URL,
+    trace: Trace | None = None,
+    shared: Shared | None = None,
 ) -> Connector:
     """Make a connector whose chance is the same each time; with the id of `CLI` it is a device.
 
@@ -179,6 +192,8 @@ def new_machine(
         if settings.identity is not None and settings.identity.id == CLI.id
         else None,
         trace=trace,
+        hold_queue=isinstance(settings, Holding),
+        shared=shared,
     )
 
 
@@ -223,6 +238,7 @@ def pull(machine: Connector, transport_ids: Collection[int], chunks: int = ALL) 
         machine.next_timeout(),
         machine.state,
         machine.retry_at,
+        machine.queued(),
     )
 
 
@@ -298,10 +314,16 @@ class Damage:
 class World:
     """One connector, everything it was given and everything it told."""
 
-    def __init__(self, settings: Settings, url: str = URL, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        url: str = URL,
+        trace: Trace | None = None,
+        shared: Shared | None = None,
+    ) -> None:
         self.settings = settings
         self.ids = Ids()
-        self.machine = new_machine(settings, self.ids, url, trace)
+        self.machine = new_machine(settings, self.ids, url, trace, shared)
         self.now = BEGIN
         self.steps: list[Step] = []
         self.peers: dict[int, Peer] = {}
@@ -444,11 +466,19 @@ class World:
         self.give("start")
 
     def request(
-        self, method: Any = "echo", params: Any = PARAM, size: int = 0, **options: Any
+        self,
+        method: Any = "echo",
+        params: Any = PARAM,
+        size: int = 0,
+        *,
+        keyed: bool = True,
+        **options: Any,
     ) -> Any:
-        """Make a request; ``size`` bytes more make it large."""
+        """Make a request; ``size`` bytes more make it large, ``keyed`` gives it a key."""
         mark = len(self.steps)
-        params = {"mark": mark, "text": params, "more": "x" * size, "idempotencyKey": f"key {mark}"}
+        params = {"mark": mark, "text": params, "more": "x" * size}
+        if keyed:
+            params["idempotencyKey"] = f"key {mark}"
         return self.ask(method, params, **options)
 
     def ask(self, method: Any, params: Any, **options: Any) -> Any:
@@ -466,6 +496,9 @@ class World:
     def cancel(self, which: int = 0) -> None:
         ids = ["unknown", *self.accepted]
         self.give("cancel", ids[-1 - which % len(ids)])
+
+    def resynced(self, which: int = 0) -> None:
+        self.give("resynced", self._transport(which))
 
     def probe(self) -> None:
         self.give("probe")

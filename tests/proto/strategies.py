@@ -12,12 +12,14 @@ import pytest
 from hypothesis import strategies as st
 
 from butter_proto import (
+    AUTO,
     CLI,
     Dialect,
     FaultKind,
     Framing,
     KeepaliveSettings,
     Limits,
+    Offline,
     Probe,
     ReconnectSettings,
     Settings,
@@ -25,7 +27,7 @@ from butter_proto import (
     Timeouts,
 )
 from tests.proto import gateway_side as gateway
-from tests.proto.operations import ALL, HANDSHAKE, Damage, Op, World
+from tests.proto.operations import ALL, HANDSHAKE, Damage, Holding, Op, World
 
 over_both_framings = pytest.mark.parametrize("framing", Framing, ids=lambda one: one.value)
 """For a property that holds whoever speaks WebSocket."""
@@ -48,9 +50,10 @@ keepalives = st.builds(
 )
 secrets: Final = {"token": st.just(gateway.TOKEN), "password": st.just(gateway.PASSWORD)}
 roomy_settings = st.builds(
-    lambda dialect, identity, **others: Settings(
+    lambda kind, dialect, identity, **others: kind(
         dialect=dialect, identity=identity if dialect is Dialect.GATEWAY_V4 else None, **others
     ),
+    kind=st.sampled_from([Settings, Holding]),
     **secrets,
     dialect=st.sampled_from([Dialect.GATEWAY_V4, Dialect.GATEWAY_V4, Dialect.OPENBUTTER_V1]),
     identity=st.sampled_from([None, CLI]),
@@ -71,6 +74,8 @@ tight_limits = st.builds(
     max_fragments=st.integers(1, 3),
     max_pending=st.integers(1, 3),
     max_pending_bytes=st.just(1024),
+    max_queued=st.integers(1, 2),
+    max_queued_bytes=st.just(1024),
     max_in_flight=st.integers(1, 2),
     max_events=st.integers(1, 3),
     max_event_bytes=st.integers(1, 200),
@@ -94,6 +99,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=4,
 )
+BUSY: Final = {"code": "UNAVAILABLE", "message": "busy", "retryable": True}
 RATE_LIMITED: Final = {
     "code": "INVALID_REQUEST",
     "message": "unauthorized",
@@ -183,6 +189,7 @@ def _speech(speech: Callable[..., bytes], /, **arguments: Any) -> st.SearchStrat
 answers = st.one_of(
     _speech(gateway.answered, which=few, payload=json_values),
     _speech(gateway.answered, which=few, error=st.sampled_from(REFUSALS)),
+    _speech(gateway.answered, which=few, error=st.just(BUSY)),
     _speech(gateway.answered, which=few, payload=st.just({"status": "accepted"})),
 )
 ordinary_speeches = st.one_of(
@@ -238,8 +245,14 @@ def _op(method: Callable[..., Any], /, **arguments: Any) -> st.SearchStrategy[Op
 
 
 which = st.sampled_from([0, 0, 0, 0, 1, 2])
-times = st.sampled_from([0.0, 0.0004, 0.001, 0.5, 1.0, 5.0, 10.0, 15.0, 30.0, 61.0])
-timeouts = st.sampled_from([None, 0.0005, 1.0, 20.0])
+times = st.sampled_from([0.0, 0.0004, 0.001, 0.5, 1.0, 5.0, 10.0, 15.0, 30.0, 61.0, 200.0])
+timeouts = st.sampled_from([None, 0.0005, 1.0, 20.0, 300.0])
+lasting: Final = {
+    "offline": st.sampled_from(Offline),
+    "replay": st.booleans(),
+    "retry_unavailable": st.booleans(),
+}
+"""The options with which a request may outlive its connection, or a refusal."""
 passing = st.one_of(
     _op(World.wait, seconds=times),
     _op(World.wake_late, seconds=times),
@@ -257,6 +270,7 @@ talk = st.one_of(
     _op(World.say, speeches=_said(speeches), which=which),
     _op(World.say, speeches=_said(speeches), damage=damages),
     _op(World.exchange, requests=few, speeches=_said(answers), final=st.booleans()),
+    _op(World.exchange, requests=few, speeches=_said(answers, goodbyes), **lasting),
     _op(World.exchange, requests=few, speeches=_said(speeches)),
     *(
         _op(World.meet, phase=st.just(phase), speeches=_said(right, right, ordinary_speeches))
@@ -276,6 +290,9 @@ requests = st.one_of(
         final=st.booleans(),
     ),
     _op(World.request),
+    _op(World.request, timeout=timeouts, final=st.booleans(), **lasting),
+    _op(World.request, idempotency_key=st.just(AUTO), keyed=st.booleans(), **lasting),
+    _op(World.resynced, which=which),
     _op(World.cancel, which=few),
 )
 wishes = st.one_of(
@@ -292,7 +309,17 @@ wishes = st.one_of(
 wrong_requests = st.one_of(
     _op(World.start),
     _op(World.use_credentials, token=st.just("x" * 70_000)),
-    _op(World.request, size=st.just(2000)),
+    _op(World.request, size=st.just(2000), **lasting),
+    _op(World.request, replay=st.just(True), keyed=st.just(False)),
+    _op(World.request, idempotency_key=st.sampled_from(["", "another", 5]), **lasting),
+    _op(World.request, offline=st.just("queue")),
+    _op(
+        World.ask,
+        method=st.just("echo"),
+        params=st.sampled_from([[], "text", {"idempotencyKey": 5}]),
+        idempotency_key=st.just(AUTO),
+        offline=st.sampled_from(Offline),
+    ),
     _op(World.request, timeout=st.sampled_from([nan, inf, 0.0, -1.0, 1e9])),
     _op(World.ask, method=st.sampled_from(["", "echo"]), params=st.sampled_from([{1, 2}, nan])),
 )
@@ -314,3 +341,13 @@ def runs(*more: st.SearchStrategy[Op]) -> st.SearchStrategy[list[Op]]:
     middle = st.lists(one, max_size=6) | st.lists(one, min_size=20, max_size=30)
     end = st.lists(st.one_of(_op(World.stop, abort=st.booleans()), one), max_size=4)
     return st.builds(lambda *parts: [one for part in parts for one in part], begin, middle, end)
+
+
+def without(run: list[Op], *options: str) -> list[Op]:
+    """Return a run whose requests are made without these options."""
+    return [
+        attrs.evolve(
+            one, arguments={name: one.arguments[name] for name in one.arguments.keys() - options}
+        )
+        for one in run
+    ]
