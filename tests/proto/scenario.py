@@ -32,6 +32,7 @@ class Scenario:
         conditions: Conditions | None = None,
         url: str = URL,
         start: bool = True,
+        hold_queue: bool = False,
     ) -> None:
         self.gateway = gateway or StandInGateway(token=TOKEN)
         self.network = VirtualNetwork(
@@ -44,6 +45,7 @@ class Scenario:
             settings or Settings(token=TOKEN),
             random=jitter if callable(jitter) else lambda: jitter,
             entropy=random.randbytes,
+            hold_queue=hold_queue,
         )
         self.network.add(self.machine)
         if start:
@@ -95,6 +97,20 @@ class Scenario:
         ]
         assert len(found) <= 1, found
         return found[0] if found else None
+
+    def received(self, *methods: str) -> list[str]:
+        """The ids of the requests of these methods, as the gateway received them."""
+        return [one.id for one in self.gateway.received if one.method in methods]
+
+    def resynced(self) -> None:
+        """Say that the state was read again since the last Online."""
+        self.machine.resynced(self.of(events.Online)[-1].transport_id, self.now)
+        self.run()
+
+    def fall(self) -> events.Offline:
+        """Let the connection fall."""
+        self.network.cut()
+        return self.until(events.Offline)
 
     def stop(self) -> None:
         """Stop, and check that everything was closed."""

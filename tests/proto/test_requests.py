@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import Outcome, Replied, RequestAccepted, RequestFailed
 from butter_proto.frames import Response
 from butter_proto.outbox import Outbox
-from butter_proto.pending import PendingRequest
+from butter_proto.pending import REPLAY_TOO_LATE, PendingRequest
 from butter_proto.requests import AFTERMATH, Postponed, Requests
 from butter_proto.timers import Timers
 from butter_proto.window import Window
@@ -29,13 +30,18 @@ INTERIM = {"status": "accepted"}
 class Stage:
     """The requests of one connection on a virtual clock; nothing leaves before ``send``."""
 
-    def __init__(self, window: int = 200) -> None:
+    def __init__(self, window: int | Window = 200) -> None:
         self.now = 0.0
         self.outbox = Outbox(bytes, Counters())
         self.timers: Timers[Any] = Timers()
-        self.requests = Requests(
-            self.outbox, self.timers, Window(window), lambda hint, _: hint or 1.0
-        )
+        window = window if isinstance(window, Window) else Window(window)
+        self.requests = Requests(self.outbox, self.timers, window, self.delay)
+        self.refusals: list[int] = []
+        """What ``delay`` was told of the refusals before."""
+
+    def delay(self, hint: float | None, times: int) -> float:
+        self.refusals.append(times)
+        return hint or 1.0
 
     def add(
         self,
@@ -45,11 +51,17 @@ class Stage:
         size: int = 100,
         key: str | None = None,
         final: bool = False,
-    ) -> None:
+        queue: bool = False,
+        replay: bool = False,
+        retry_unavailable: bool = False,
+    ) -> PendingRequest:
         payload = request_id.encode().ljust(size, b".")
         deadline = None if timeout is None else self.now + timeout
-        request = PendingRequest(request_id, "chat.send", payload, key, deadline, final=final)
+        request = PendingRequest(
+            request_id, "chat.send", payload, key, deadline, final, queue, replay, retry_unavailable
+        )
         self.requests.add(request, self.now)
+        return request
 
     def take(self) -> list[str]:
         """Take one chunk; return the ids of the requests whose first frame is in it."""
@@ -79,6 +91,13 @@ class Stage:
         outcomes, carried = self.requests.end(ENDING, None, "boot", self.now)
         assert carried == []
         return outcomes
+
+    def fall(
+        self, boot: str | None = "boot", kind: EndKind = EndKind.END_OF_STREAM
+    ) -> tuple[list[RequestFailed], list[PendingRequest]]:
+        """End the connection; return the outcomes, and what is carried over."""
+        self.timers.stop_all()
+        return self.requests.end(Ending(kind), None, boot, self.now)
 
     def cancel(self, request_id: str) -> Delivery | None:
         return self.requests.cancel(request_id, self.now)
@@ -395,6 +414,227 @@ def test_an_abandoned_request_keeps_its_place_and_not_its_bytes() -> None:
     assert request.payload == b""
     assert request.outgoing is not None
     assert request.outgoing.payload == b""
+
+
+# --- over the end of a connection ---------------------------------------------------------------
+
+
+def test_what_may_be_carried_over_leaves_without_an_outcome_oldest_first() -> None:
+    stage = Stage(window=3)
+    stage.add("fail")
+    stage.add("replay", replay=True)
+    stage.add("queue", queue=True)
+    stage.add("waiting replay", replay=True)
+    stage.add("waiting queue", queue=True)
+    stage.add("both", queue=True, replay=True)
+    stage.send()
+    outcomes, carried = stage.fall()
+    assert [request.id for request in carried] == ["replay", "waiting queue", "both"]
+    assert outcomes == [
+        failed("fail", MAY_HAVE, ending=ENDING),
+        failed("queue", MAY_HAVE, ending=ENDING),  # a byte of it left
+        failed("waiting replay", NOT_SENT, ending=ENDING),  # it was not to be queued
+    ]
+    assert [dict(request.boots) for request in carried] == [{None: "boot"}, {}, {}]
+    assert (stage.requests.bytes, len(stage.requests)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("boot", "kind"), [(None, EndKind.END_OF_STREAM), ("boot", EndKind.STOPPED)]
+)
+def test_nothing_is_replayed_without_a_boot_or_after_a_stop(
+    boot: str | None, kind: EndKind
+) -> None:
+    stage = Stage()
+    stage.add("1", replay=True)
+    stage.send()
+    assert stage.fall(boot, kind) == ([failed("1", MAY_HAVE, ending=Ending(kind))], [])
+
+
+@pytest.mark.parametrize(("seconds", "carried"), [(239.0, 1), (240.0, 0)])
+def test_what_cannot_be_replayed_in_time_is_not_carried_over(seconds: float, carried: int) -> None:
+    stage = Stage()
+    stage.add("1", None, replay=True)
+    stage.send()
+    stage.run(seconds)
+    outcomes, left = stage.fall()
+    assert (len(outcomes), len(left)) == (1 - carried, carried)
+
+
+def test_what_is_over_due_is_not_carried_over() -> None:
+    """The end may come before the wake-up."""
+    stage = Stage(window=1)
+    stage.add("1", None)
+    stage.add("2", 5.0, queue=True)
+    stage.now = 5.0
+    outcomes, carried = stage.fall()
+    assert [one.id for one in outcomes] == ["1", "2"]
+    assert carried == []
+
+
+def test_an_abandoned_request_is_not_carried_over() -> None:
+    stage = Stage()
+    stage.add("1", replay=True)
+    stage.send()
+    assert stage.cancel("1") is MAY_HAVE
+    assert stage.fall() == ([], [])
+
+
+def replayed() -> tuple[Stage, PendingRequest]:
+    """A request that was carried over to this stage; it is in the outbox."""
+    before = Stage()
+    request = before.add("1", None, key="k", replay=True)
+    before.send()
+    assert before.fall() == ([], [request])
+    stage = Stage()
+    stage.requests.add(request, stage.now)
+    return stage, request
+
+
+def test_a_replay_that_does_not_leave_in_time_is_withdrawn() -> None:
+    stage, _ = replayed()
+    assert stage.run(239.0) == []
+    assert stage.run(1.0) == [failed("1", MAY_HAVE, idempotency_key="k", text=REPLAY_TOO_LATE)]
+    assert stage.send() == []
+    assert len(stage.requests) == stage.requests.bytes == len(stage.timers) == 0
+
+
+def test_a_replay_that_left_in_time_is_waited_for() -> None:
+    stage, _ = replayed()
+    stage.send()
+    assert stage.run(1000.0) == []
+    assert stage.answer("1") == Replied("1", None, 7, "k")
+    assert len(stage.timers) == 0
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_replay_may_have_executed_wherever_it_is_taken_back(left: bool) -> None:
+    stage, _ = replayed()
+    if left:
+        stage.send()
+    assert stage.cancel("1") is MAY_HAVE
+    stage.run(AFTERMATH)
+    assert len(stage.requests) == len(stage.timers) == 0
+
+
+def test_a_replay_that_did_not_leave_is_carried_on_without_a_boot_too() -> None:
+    """Where it may go is asked when the next hello comes."""
+    stage, request = replayed()
+    assert stage.fall(None) == ([], [request])
+    assert dict(request.boots) == {None: "boot"}
+
+
+def test_a_refused_replay_without_a_payload_may_have_executed() -> None:
+    stage, _ = replayed()
+    stage.send()
+    assert stage.answer("1", error=BUSY) == failed("1", MAY_HAVE, idempotency_key="k", error=BUSY)
+
+
+# --- asking again -------------------------------------------------------------------------------
+
+
+def test_a_refused_request_gives_its_place_while_it_waits_to_be_asked_again() -> None:
+    stage = Stage(window=1)
+    stage.add("1", retry_unavailable=True)
+    stage.add("2")
+    assert stage.send() == ["1"]
+    assert stage.answer("1", error=BUSY) is Postponed.POSTPONED
+    assert stage.send() == ["2"]
+    assert stage.run(1.0) == []
+    assert stage.send() == []  # it waits for its place
+    stage.answer("2")
+    assert stage.send() == ["1"]
+    assert stage.answer("1", error=BUSY) is Postponed.POSTPONED
+    assert stage.refusals == [0, 1]
+    assert stage.requests.bytes == 100
+
+
+def test_a_deadline_while_it_waits_for_a_place_again_tells_the_refusal() -> None:
+    stage = Stage(window=1)
+    stage.add("1", 5.0, retry_unavailable=True)
+    stage.add("2", None)
+    stage.send()
+    stage.answer("1", error=BUSY)
+    stage.send()
+    assert stage.run(5.0) == [failed("1", REFUSED, error=BUSY)]
+    assert stage.requests.bytes == 100
+
+
+def test_it_is_not_asked_again_where_its_time_would_be_up() -> None:
+    stage = Stage()
+    stage.add("1", 1.0, retry_unavailable=True)
+    stage.send()
+    assert stage.answer("1", error=BUSY) == failed("1", REFUSED, error=BUSY)
+    replay, request = replayed()
+    request.retry_unavailable = True
+    replay.send()
+    hint = attrs.evolve(BUSY, retry_after=240.0)
+    outcome = replay.answer("1", error=hint)
+    assert outcome == failed("1", MAY_HAVE, idempotency_key="k", error=hint)
+
+
+def test_a_guessed_refusal_withdraws_what_has_not_left_and_asks_later() -> None:
+    stage = Stage()
+    stage.add("1", retry_unavailable=True)
+    assert stage.answer("1", error=BUSY) is Postponed.POSTPONED
+    assert stage.send() == []
+    stage.run(1.0)
+    assert stage.send() == ["1"]
+
+
+def test_an_abandoned_request_is_not_asked_again() -> None:
+    stage = Stage()
+    stage.add("1", retry_unavailable=True)
+    stage.send()
+    stage.cancel("1")
+    assert stage.answer("1", error=BUSY) is None
+    stage.run(100.0)
+    assert stage.send() == []
+    assert len(stage.requests) == 0
+
+
+# --- one window for two connections -------------------------------------------------------------
+
+
+def two_stages(places: int) -> tuple[Stage, Stage]:
+    window = Window(places)
+    return Stage(window), Stage(window)
+
+
+def test_two_connections_that_share_a_window_share_its_places() -> None:
+    one, other = two_stages(2)
+    for request_id in "12":
+        one.add(request_id)
+        other.add(request_id)
+    assert (one.send(), other.send()) == (["1"], ["1"])
+    one.answer("1")
+    assert (one.send(), other.send()) == (["2"], [])  # it has waited longest
+    one.answer("2")
+    assert (one.send(), other.send()) == ([], ["2"])
+
+
+def test_the_end_of_a_connection_gives_its_places_to_the_other() -> None:
+    one, other = two_stages(3)
+    for request_id in "123":
+        one.add(request_id)
+    for request_id in "45":
+        other.add(request_id)
+    one.send()
+    one.cancel("1")  # it keeps its place until the end
+    assert other.send() == []
+    one.end()
+    assert other.send() == ["4", "5"]
+
+
+def test_a_connection_that_is_over_gets_no_place() -> None:
+    one, other = two_stages(1)
+    other.add("1")
+    one.add("2")
+    other.send()
+    one.end()
+    other.add("3")
+    other.answer("1")
+    assert (one.send(), other.send()) == ([], ["3"])
 
 
 # --- against a model ----------------------------------------------------------------------------
