@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from butter_proto.connection import Attempt
+from butter_proto.attempt import Attempt
 from butter_proto.credentials import Auth, Credentials, Keyring, Source
 from butter_proto.device import DeviceToken, TokenKey
 from butter_proto.device_auth import SignedPayload, Signer, device_id, public_key_of

@@ -14,7 +14,7 @@ Phases: OPENING -> CHALLENGE -> HELLO [-> STORING] -> ONLINE, each of them -> CL
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -22,12 +22,8 @@ import attrs
 
 from butter_proto import events, frames
 from butter_proto.admission import Admission
-from butter_proto.backlog import Backlog
-from butter_proto.counters import Counters
-from butter_proto.credentials import Auth
+from butter_proto.attempt import Attempt, Surroundings, link_for
 from butter_proto.device import DeviceToken
-from butter_proto.device_auth import SignedPayload, Signer
-from butter_proto.endpoint import Endpoint
 from butter_proto.errors import (
     Delivery,
     Ending,
@@ -36,13 +32,10 @@ from butter_proto.errors import (
     MessageTooLarge,
     TransportFault,
 )
-from butter_proto.event_queue import EventQueue
 from butter_proto.handshake import secrets_of_hello
-from butter_proto.identity import Identity
 from butter_proto.keepalive import Keepalive, KeepaliveTimer
-from butter_proto.link import HostClose, Inbound, Link, Opened, PongReceived, Received, ends_stream
+from butter_proto.link import HostClose, Inbound, Opened, PongReceived, Received, ends_stream
 from butter_proto.machine import Message
-from butter_proto.message_link import MessageLink
 from butter_proto.outbox import BAD_DATA
 from butter_proto.pending import PendingRequest
 from butter_proto.pins import fingerprints
@@ -50,14 +43,8 @@ from butter_proto.probes import Probes
 from butter_proto.reconnect import backoff
 from butter_proto.redaction import Redaction
 from butter_proto.requests import AskAgain, Postponed, Requests, TooLate
-from butter_proto.secret import Secret
-from butter_proto.settings import Dialect, Framing, Settings
-from butter_proto.standing import Standing
+from butter_proto.settings import Dialect
 from butter_proto.timers import Timers
-from butter_proto.trace import Trace, Tracer
-from butter_proto.traced_link import traced
-from butter_proto.websocket import WebSocketLink
-from butter_proto.window import Window
 
 _T = TypeVar("_T")
 _NORMAL: Final = 1000
@@ -85,40 +72,6 @@ class _Timer(Enum):
     CLOSE = "the time for the end of the stream"
 
 
-@attrs.frozen
-class Surroundings:
-    """What a connection shares with the connections before and after it."""
-
-    settings: Settings
-    endpoint: Endpoint
-    random: Callable[[], float]
-    entropy: Callable[[int], bytes]
-    next_id: Callable[[], str]
-    queue: EventQueue
-    counters: Counters
-    identity: Identity
-    signer: Signer | None
-    trace: Trace | None
-    standing: Standing
-    backlog: Backlog
-    window: Window
-
-
-@attrs.frozen
-class Attempt:
-    """What one connection has of its own."""
-
-    transport_id: int
-    auth: Auth
-    signed: SignedPayload
-    durable: Mapping[str, DeviceToken]
-    """The device tokens that are known to be stored, by role."""
-    secrets: tuple[Secret, ...]
-    """All that must not be told."""
-    previous: events.Hello | None
-    """The hello of the connection before it; its secrets are not told either."""
-
-
 class Connection:
     """One connection. Inputs take ``now``, already made monotonic by the owner.
 
@@ -137,10 +90,7 @@ class Connection:
         self.redaction = Redaction(attempt.secrets)
         if attempt.previous is not None:
             self.redaction.add(secrets_of_hello(attempt.previous.payload))
-        self._link = _link_for(around)
-        if around.trace is not None:
-            tracer = Tracer(around.trace, attempt.transport_id, self.redaction)
-            self._link = traced(self._link, tracer, around.entropy, around.counters)
+        self._link = link_for(around, attempt, self.redaction)
         self._standing = around.standing
         self._backlog = around.backlog
         self._random = around.random
@@ -515,16 +465,6 @@ def check_size(hello: events.Hello, size: int) -> None:
     largest = hello.policy.max_payload
     if size > largest:
         raise MessageTooLarge(f"{size} bytes; the gateway takes at most {largest}")
-
-
-def _link_for(around: Surroundings) -> Link:
-    """Make the link for whoever speaks WebSocket."""
-    settings = around.settings
-    if settings.framing is Framing.MESSAGES:
-        return MessageLink(settings.limits, around.counters)
-    return WebSocketLink(
-        around.endpoint, settings.limits, around.entropy, around.counters, settings.headers
-    )
 
 
 _GREETED: Final = (Phase.STORING, Phase.ONLINE)

@@ -13,7 +13,6 @@ Rules kept here:
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Final, Unpack
@@ -21,14 +20,15 @@ from typing import Any, Final, Unpack
 import attrs
 
 from butter_proto import events
+from butter_proto.attempt import Shared, Surroundings, alone, dial, proxy_to
 from butter_proto.authenticator import Authenticator
-from butter_proto.backlog import Backlog, QueuedRequest
-from butter_proto.connection import Connection, Phase, Surroundings, check_size
+from butter_proto.backlog import QueuedRequest
+from butter_proto.connection import Connection, Phase, check_size
 from butter_proto.counters import Counters
 from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken, TokenKey
 from butter_proto.device_auth import SignedPayload, Signer
-from butter_proto.endpoint import Endpoint, Reach, parse_url, without_zone
+from butter_proto.endpoint import Endpoint, parse_url
 from butter_proto.errors import (
     Delivery,
     Ending,
@@ -38,15 +38,14 @@ from butter_proto.errors import (
     NotOnline,
     TransportFault,
 )
-from butter_proto.event_queue import EventQueue, EventStore
-from butter_proto.intake import Draws, Intake
+from butter_proto.event_queue import EventQueue
+from butter_proto.intake import Intake
 from butter_proto.link import HostClose, HostMessage, HostPong, Inbound
 from butter_proto.machine import (
     STATE_AFTER,
     CloseTransport,
     Command,
     Message,
-    OpenTransport,
     State,
     Stats,
 )
@@ -56,43 +55,11 @@ from butter_proto.proxy_address import ProxyAddress
 from butter_proto.recovery import Ended, Recovery
 from butter_proto.request_options import Offline, RequestOptions
 from butter_proto.settings import Dialect, Framing, Settings
-from butter_proto.standing import Standing
 from butter_proto.timers import TICK, Clock
 from butter_proto.trace import Trace
-from butter_proto.window import Window
 
 _WORTH_TELLING: Final = 1.0
 """Seconds of lateness above which `ClockLate` is told."""
-
-
-@attrs.frozen
-class Shared:
-    """What a connector shares with the other ones of its pool."""
-
-    standing: Standing
-    store: EventStore
-    on_state: Callable[[events.StateEvent], None] | None
-    ids: Draws
-    backlog: Backlog
-    window: Window
-    """For all connections to one gateway."""
-    commands: deque[Command]
-
-
-def _alone(
-    settings: Settings, next_request_id: Callable[[], str] | None, *, hold_queue: bool
-) -> Shared:
-    """Return what a connector without a pool has of its own."""
-    store = EventStore(settings.limits)
-    return Shared(
-        Standing(hold_queue=hold_queue),
-        store,
-        None,
-        Draws(next_request_id or map(str, count(1)).__next__),
-        Backlog(settings.limits, store.put),
-        Window(settings.limits.max_in_flight),
-        deque(),
-    )
 
 
 class Connector:
@@ -140,7 +107,7 @@ class Connector:
         self._next_transport_id = next_transport_id or count(1).__next__
         self._counters = Counters()
         if shared is None:
-            shared = _alone(settings, next_request_id, hold_queue=hold_queue)
+            shared = alone(settings, next_request_id, hold_queue=hold_queue)
         self._standing, self._backlog = shared.standing, shared.backlog
         self._queue = EventQueue(shared.store, self._counters, shared.standing, shared.on_state)
         self._intake = Intake(settings, shared.ids, entropy, shared.store)
@@ -196,7 +163,7 @@ class Connector:
     @property
     def proxy(self) -> ProxyAddress | None:
         """What is dialled instead of the gateway; None for loopback (lesson 28)."""
-        return None if self._endpoint.reach is Reach.LOOPBACK else self._settings.proxy
+        return proxy_to(self._endpoint, self._settings)
 
     @property
     def state(self) -> State:
@@ -538,20 +505,7 @@ class Connector:
         attempt = self._authenticator.attempt(transport_id, self._signed, self._hello)
         self._signed = SignedPayload.V3
         self._current = self._connections[transport_id] = Connection(self._around, attempt, now)
-        endpoint, proxy = self._endpoint, self.proxy
-        self._commands.append(
-            OpenTransport(
-                transport_id,
-                endpoint.dial_host if proxy is None else without_zone(endpoint.host),
-                endpoint.port,
-                endpoint.tls,
-                endpoint.server_name,
-                proxy,
-                self._settings.framing,
-                endpoint.url,
-                pinned=bool(self._settings.pins),
-            )
-        )
+        self._commands.append(dial(self._endpoint, self._settings, transport_id))
         self._queue.put(events.Connecting(number, transport_id))
 
     def _settle(self, transport_id: int, connection: Connection) -> None:

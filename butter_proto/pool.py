@@ -23,8 +23,9 @@ from itertools import count
 from typing import Any, Final, Unpack
 
 from butter_proto import events
+from butter_proto.attempt import Shared
 from butter_proto.backlog import Backlog, QueuedRequest
-from butter_proto.connector import Connector, Shared
+from butter_proto.connector import Connector
 from butter_proto.counters import Counters, added_up
 from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken, TokenKey

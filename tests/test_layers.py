@@ -61,6 +61,7 @@ ORDER: Final = (
     "butter_proto/probes.py",
     "butter_proto/reconnect.py",
     "butter_proto/supervisor.py",
+    "butter_proto/attempt.py",
     "butter_proto/connection.py",
     "butter_proto/authenticator.py",
     "butter_proto/recovery.py",

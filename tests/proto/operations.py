@@ -34,7 +34,7 @@ from butter_proto import (
     TransportFault,
     events,
 )
-from butter_proto.connector import Shared
+from butter_proto.attempt import Shared
 from butter_proto.machine import Command, OpenTransport, State
 from butter_proto.timers import LATEST
 from tests.proto.gateway_side import (

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from butter_proto import Delivery, Framing, Limits, Offline, Settings, events
+from butter_proto.attempt import Shared
 from butter_proto.backlog import Backlog
-from butter_proto.connector import Shared
 from butter_proto.event_queue import EventStore
 from butter_proto.intake import Draws
 from butter_proto.pending import REPLAY_WITHIN
@@ -83,10 +83,10 @@ def may_outlive(options: dict[str, Any]) -> bool:
 @over_both_framings
 @given(runs(wrong_requests), all_settings)
 @example([op(World.online), REPLAYED, *AGAIN, op(World.cancel)], PLAIN)
-def test_g7_what_is_over_counts_no_more(
+def test_g9_what_is_over_counts_no_more_whatever_way_it_left(
     framing: Framing, run: list[Op], settings: Settings
 ) -> None:
-    """G9: no place and no byte is lost by whatever way a request leaves."""
+    """No place of the store and of the window is lost, and no byte."""
     settings = attrs.evolve(settings, framing=framing)
     ids, limits = Ids(), settings.limits
     store = EventStore(limits)
