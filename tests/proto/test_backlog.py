@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -56,8 +57,8 @@ def made(
     )
 
 
-def failed(request_id: str, delivery: Delivery, **more: object) -> RequestFailed:
-    return RequestFailed(request_id, delivery, "m", **more)  # type: ignore[arg-type]
+def failed(request_id: str, delivery: Delivery, **more: Any) -> RequestFailed:
+    return RequestFailed(request_id, delivery, "m", **more)
 
 
 # --- the queue --------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def test_a_deadline_is_kept_to_the_tick() -> None:
     ],
 )
 def test_a_replay_is_given_up_at_its_deadline_or_when_its_key_is_forgotten(
-    deadline: float | None, when: float, why: dict[str, object]
+    deadline: float | None, when: float, why: dict[str, Any]
 ) -> None:
     stage = Stage()
     stage.replay("1", deadline=deadline)
@@ -237,7 +238,6 @@ def test_in_a_pool_the_queue_goes_to_the_primary_and_what_names_a_gateway_to_tha
     assert stage.release(Standing("a", primary=False)) == ["a's"]
     assert stage.release(Standing("c")) == ["any"]
     assert [one.gateway for one in stage.backlog.queued()] == ["b"]
-    assert stage.backlog.queued()[0].gateway == "b"
 
 
 def test_a_gateway_that_is_gone_takes_along_what_only_it_could_get() -> None:

@@ -19,12 +19,11 @@ class Stage:
 
     def __init__(self, **limits: int) -> None:
         settings = Settings(limits=Limits(**limits))
-        numbers = count(1)
         self.drawn: list[int] = []
         self.ids = Draws(map(str, count(1)).__next__)
         self.store = EventStore(settings.limits)
         self.intake = Intake(settings, self.ids, self.entropy, self.store)
-        self._numbers = numbers
+        self._numbers = count(1)
 
     def entropy(self, size: int) -> bytes:
         self.drawn.append(size)
