@@ -201,6 +201,8 @@ def parse_url(url: str) -> tuple[Endpoint, str | None]:
 def _shown(url: str) -> str:
     """Return what an error text may show of a URL."""
     head = _QUERY_OR_FRAGMENT.split(url, maxsplit=1)[0]
+    if "://" not in head:  # an option, perhaps: what it is given is nobody's business
+        head = head.partition("=")[0]
     if "@" in url[len(head) :]:  # a password may hold the "?" or "#" that ended the head
         return head.partition(":")[0] + ":..."
     return head.rsplit("@", 1)[-1]

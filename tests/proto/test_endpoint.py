@@ -343,3 +343,9 @@ def test_an_endpoint_that_a_caller_makes_has_a_port(port: Any) -> None:
 def test_an_endpoint_that_a_caller_makes_has_a_target_that_a_line_can_hold(target: str) -> None:
     with pytest.raises(InvalidSettings, match="request target"):
         Endpoint("gw", 443, tls=True, target=target)
+
+
+def test_what_looks_like_an_option_is_not_repeated() -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        parse_url("--token=QQ-s3cret-QQ")
+    assert str(caught.value) == "'--token': a gateway URL starts with ws:// or wss://"

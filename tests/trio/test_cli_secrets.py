@@ -105,7 +105,7 @@ def test_no_output_of_what_fails_has_a_secret(
 
 
 @every_way
-@pytest.mark.parametrize("before", [["check", URL, "--"], ["device", "new", "--"], ["--"], []])
+@pytest.mark.parametrize("before", [["doctor", URL, "--"], ["device", "new", "--"], ["--"], []])
 def test_a_secret_where_none_belongs_is_not_quoted(
     way: str, before: list[str], capfd: Capture
 ) -> None:
