@@ -8,7 +8,7 @@ Rules kept here:
   Measurements (`RoundTrip`, `ClockLate`) are counted with them and dropped silently.
 * State changes are counted, so that the connector can hold its next attempt back.
 * What a connection brings before its Online can be held: it counts like the rest, and comes after
-  Online or not at all.
+  Online or not at all. In a pool only Online shows whether its gateway events are told.
 * One `EventStore` may serve the queues of a whole pool: one order and one bound for all of them.
   There each event says from which gateway it is, and gateway events of a connector that is not
   primary are dropped uncounted.
@@ -52,11 +52,21 @@ _Waiting = events.PoolEvent | _Overflow
 class EventStore:
     """All events that wait, first in first out, and what they count."""
 
-    __slots__ = ("droppable", "event_bytes", "limits", "pending", "queue", "state_changes")
+    __slots__ = (
+        "droppable",
+        "event_bytes",
+        "limits",
+        "overflow",
+        "pending",
+        "queue",
+        "state_changes",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.queue: deque[_Waiting] = deque()
+        self.overflow: _Overflow | None = None
+        """Where events were dropped, if none was queued since."""
         self.droppable = 0
         """Gateway events and measurements not yet pulled."""
         self.event_bytes = 0
@@ -113,7 +123,6 @@ class EventQueue:
         "_followers",
         "_into",
         "_on_state",
-        "_overflow",
         "_room",
         "_standing",
         "_told",
@@ -135,7 +144,6 @@ class EventQueue:
         self._followers = followers
         self._into = store.queue
         self._room = True
-        self._overflow: _Overflow | None = None
         self._told: type[events.StateEvent] | None = None
 
     def begin_input(self) -> None:
@@ -175,7 +183,7 @@ class EventQueue:
 
     def put_gateway_event(self, event: events.GatewayEvent, missed_before: int) -> None:
         """Queue a gateway event, before it the gap that it shows."""
-        if not self._standing.primary:
+        if not self._standing.primary and self._into is self.store.queue:
             return
         if not self._room:
             self._drop(missed_before)
@@ -183,7 +191,7 @@ class EventQueue:
         if missed_before:
             gap = events.EventsMissed(events.MissReason.GAP, missed_before)
             self._into.append(self._signed(gap))
-        self._overflow = None
+        self.store.overflow = None
         self.store.droppable += 1
         self.store.event_bytes += event.size
         self._into.append(self._signed(event))
@@ -191,13 +199,21 @@ class EventQueue:
     def hold(self) -> None:
         """Keep gateway events and round trips back from now on."""
         self._into = deque()
-        self._overflow = None
+        self.store.overflow = None
 
     def release(self) -> None:
-        """Queue what was held, behind everything else; where nothing is held it does nothing."""
+        """Queue what was held, behind everything else; where nothing is held it does nothing.
+
+        Without its gateway events, where those are not told.
+        """
         held, self._into = self._into, self.store.queue
-        if held is not self.store.queue:
-            self.store.queue += held
+        if held is self.store.queue:
+            return
+        for waiting in held:
+            if self._standing.primary or _is_measurement(waiting):
+                self.store.queue.append(waiting)
+            else:
+                self.store.took(waiting)
 
     def drop_held(self) -> None:
         """Forget what was held: its connection never came to Online."""
@@ -212,8 +228,13 @@ class EventQueue:
         return event if name is None else events.FromGateway(name, event)
 
     def _drop(self, missed_before: int) -> None:
-        if self._overflow is None or self._overflow.taken:
-            self._overflow = _Overflow(self._standing.name)
-            self._into.append(self._overflow)
-        self._overflow.count += missed_before + 1
+        name, overflow = self._standing.name, self.store.overflow
+        if overflow is None or overflow.taken or overflow.gateway != name:
+            overflow = self.store.overflow = _Overflow(name)
+            self._into.append(overflow)
+        overflow.count += missed_before + 1
         self._counters.dropped_events += 1
+
+
+def _is_measurement(waiting: _Waiting) -> bool:
+    return isinstance(waiting, events.FromGateway) and type(waiting.event) in _MEASUREMENTS
