@@ -33,6 +33,7 @@ from butter_proto.redaction import Redaction
 from butter_proto.secret import Secret
 from butter_proto.settings import Framing, Settings
 from butter_proto.standing import Standing
+from butter_proto.timers import Clock
 from butter_proto.trace import Trace, Tracer
 from butter_proto.traced_link import traced
 from butter_proto.websocket import WebSocketLink
@@ -51,6 +52,8 @@ class Shared:
     window: Window
     """For all connections to one gateway."""
     commands: deque[Command]
+    clock: Clock = attrs.Factory(Clock)
+    """One for all: what is handed out is dated by the last input of any of them."""
 
 
 def alone(

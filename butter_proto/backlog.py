@@ -136,7 +136,7 @@ class Backlog:
 
     def release(self, standing: Standing, boot_id: str | None, now: float) -> list[PendingRequest]:
         """Return what a connection may send now: the replays, then the queue."""
-        if standing.held:
+        if standing.held or standing.is_leaving:
             return []
         released = [
             request

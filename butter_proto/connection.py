@@ -432,7 +432,14 @@ class Connection:
         )
         self.ending = self.redaction.ending(self.cause)
         boot_id = None if self.hello is None else self.hello.boot_id
-        outcomes, carried = self._requests.end(self.ending, self._standing.name, boot_id, self._now)
+        standing = self._standing
+        outcomes, carried = self._requests.end(
+            self.ending,
+            standing.name,
+            boot_id,
+            self._now,
+            carries=ending.kind is not EndKind.STOPPED or standing.is_leaving,
+        )
         for outcome in outcomes:
             self._queue.put(outcome)
         self._backlog.carry(carried)

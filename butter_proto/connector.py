@@ -55,7 +55,7 @@ from butter_proto.proxy_address import ProxyAddress
 from butter_proto.recovery import Ended, Recovery
 from butter_proto.request_options import Offline, RequestOptions
 from butter_proto.settings import Dialect, Framing, Settings
-from butter_proto.timers import TICK, Clock
+from butter_proto.timers import TICK
 from butter_proto.trace import Trace
 
 _WORTH_TELLING: Final = 1.0
@@ -134,7 +134,7 @@ class Connector:
             shared.backlog,
             shared.window,
         )
-        self._clock = Clock()
+        self._clock = shared.clock
         self._handled = -math.inf
         self._commands = shared.commands
         self._connections: dict[int, Connection] = {}
@@ -355,6 +355,19 @@ class Connector:
         """The size of those that have no outcome."""
         return 0 if self._current is None else self._current.pending_bytes
 
+    def next_due(self) -> float | None:
+        """Return when something of its own is due, be that in the past; not the backlog's."""
+        due = self._recovery.next_timeout()
+        for connection in self._connections.values():
+            one = connection.next_timeout()
+            if one is not None and (due is None or one < due):
+                due = one
+        return due
+
+    def holds(self, transport_id: int) -> bool:
+        """Tell whether a transport is not closed yet."""
+        return transport_id in self._connections
+
     def check_credentials(self, credentials: Credentials) -> None:
         """Raise `InvalidSettings` where ``use_credentials`` would."""
         self._authenticator.check(credentials)
@@ -490,13 +503,15 @@ class Connector:
             self._settle(transport_id, connection)
 
     def _next_due(self) -> float | None:
-        dues = [self._recovery.next_timeout(), self._backlog.next_timeout()]
-        dues += [connection.next_timeout() for connection in self._connections.values()]
-        return min((due for due in dues if due is not None), default=None)
+        own, waiting = self.next_due(), self._backlog.next_timeout()
+        if own is None or waiting is None:
+            return waiting if own is None else own
+        return min(own, waiting)
 
     def _attempt(self, now: float) -> None:
         """Begin an attempt, unless nobody reads what the last ones told."""
-        if self._queue.store.state_changes >= self._settings.limits.max_state_changes:
+        store = self._queue.store
+        if store.state_changes >= store.limits.max_state_changes:
             self._recovery.postpone(now)
             return
         number = self._recovery.begin_attempt()

@@ -2,15 +2,14 @@
 
 Rules kept here:
 
-* One gateway is primary: it delivers the events, and gets the requests that name no other. The
-  others are warm; election.py chooses. Each has a connector of its own, with its own backoff,
-  credentials and advice.
+* Each gateway has a connector of its own, with its own backoff, credentials and advice. One is
+  primary: it delivers the events (election.py), and gets the requests that name no other
+  (routing.py). The others are warm.
 * Everything is told by one queue: what a gateway told as ``FromGateway(name, event)``, what the
   pool as a whole is by bare state events, and so are the outcomes of what no connection had.
 * What waits for a connection waits in one backlog. In flight requests fail over by the replay rule
   (backlog.py); what has not left goes to the next primary, where its caller said QUEUE.
-* Transport and request ids are unique over the pool. Several connections to one gateway share its
-  places in flight: it counts them together (wire.md 8).
+* Transport and request ids are unique over the pool, and all of it has one clock.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from butter_proto import events
 from butter_proto.attempt import Shared
 from butter_proto.backlog import Backlog, QueuedRequest
 from butter_proto.connector import Connector
-from butter_proto.counters import Counters, added_up
+from butter_proto.counters import Counters
 from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken, TokenKey
 from butter_proto.device_auth import SignedPayload
@@ -37,7 +36,6 @@ from butter_proto.errors import (
     Ending,
     EndKind,
     InvalidParams,
-    InvalidSettings,
     LocalProtocolError,
     NotOnline,
     TransportFault,
@@ -45,13 +43,13 @@ from butter_proto.errors import (
 from butter_proto.event_queue import EventQueue, EventStore
 from butter_proto.intake import Draws, Intake
 from butter_proto.machine import STATE_AFTER, Command, Message, State, Stats
-from butter_proto.pool_gateway import GatewayHealth, Member, PoolGateway, named
-from butter_proto.request_options import Offline, RequestOptions
-from butter_proto.settings import Settings
-from butter_proto.standing import Standing
+from butter_proto.membership import Membership
+from butter_proto.pool_gateway import GatewayHealth, Member, PoolGateway
+from butter_proto.request_options import RequestOptions
+from butter_proto.routing import Routing
+from butter_proto.settings import MONTH, Settings
 from butter_proto.timers import TICK, Clock
 from butter_proto.trace import Trace
-from butter_proto.window import Window
 
 DRAIN_LIMIT: Final = 30.0
 """Seconds that a gateway which is removed keeps its connection for the answers still due."""
@@ -60,10 +58,11 @@ DRAIN_LIMIT: Final = 30.0
 class Pool:
     """Keeps several gateways connected, and serves as one.
 
-    ``gateways`` are URLs or `PoolGateway`; ``settings`` hold for those that bring none of their
-    own, and its limits for the pool as a whole. ``shared_state`` says that the gateways share what
-    they know of idempotency keys, so that one may get what another one may have executed. The other
-    arguments are those of `Connector`.
+    ``gateways`` are URLs or `PoolGateway`. ``settings`` hold for those that bring none of their
+    own, and for what belongs to the pool as a whole: the limits of requests and of what waits to be
+    pulled, the deadline of a request, ``reconnect.stable_after`` before a better gateway takes
+    over. ``shared_state`` says that the gateways share what they know of idempotency keys, so that
+    one may get what another one may have executed. The other arguments are those of `Connector`.
 
     Raises `InvalidSettings` for what cannot work. Call ``start`` first.
     """
@@ -81,32 +80,40 @@ class Pool:
         hold_queue: bool = False,
         trace: Trace | None = None,
     ) -> None:
-        self._settings = settings or Settings()
+        settings = settings or Settings()
         self._random = random
         self._entropy = entropy
-        self._next_transport_id = next_transport_id or count(1).__next__
-        self._ids = Draws(next_request_id or map(str, count(1)).__next__)
-        self._hold_queue = hold_queue
         self._trace = trace
         self._clock = Clock()
         self._handled = -math.inf
-        self._store = EventStore(self._settings.limits)
-        self._queue = EventQueue(self._store, Counters(), followers=POOL_FOLLOWERS)
-        self._backlog = Backlog(self._settings.limits, self._store.put, shared_state=shared_state)
-        self._intake = Intake(self._settings, self._ids, entropy, self._store)
-        self._members: dict[str, Member] = {}
-        self._owners: dict[int, Member] = {}
-        self._windows: dict[str, Window] = {}
-        self._priorities: dict[str, int] = {}
+        self._ids = Draws(next_request_id or map(str, count(1)).__next__)
         self._commands: deque[Command] = deque()
-        stable_after = self._settings.reconnect.stable_after
-        self._election = Election(self._members, self._queue, self._clock, stable_after)
+        self._store = EventStore(settings.limits)
+        self._queue = EventQueue(self._store, Counters(), followers=POOL_FOLLOWERS)
+        self._backlog = Backlog(settings.limits, self._store.put, shared_state=shared_state)
+        self._membership = Membership(
+            settings,
+            self._connector_of,
+            next_transport_id or count(1).__next__,
+            hold_queue=hold_queue,
+        )
+        self._members: Mapping[str, Member] = self._membership.members
+        self._election = Election(
+            self._members,
+            self._queue,
+            self._clock,
+            settings.reconnect.stable_after,
+            self._backlog.end,
+        )
+        intake = Intake(settings, self._ids, entropy, self._store)
+        self._routing = Routing(
+            self._membership, self._election, self._backlog, intake, self._store, self._clock
+        )
         self._started = False
+        self._stopping = False
         self._finished = False
-        self._changed = False
-        self._left = Stats()
         for gateway in gateways:
-            self._admit(gateway)
+            self._membership.admit(gateway)
 
     # --- state ------------------------------------------------------------------------------
 
@@ -126,7 +133,7 @@ class Pool:
     @property
     def max_event_bytes(self) -> int:
         """The bound of gateway events not yet pulled, and of what an adapter keeps of them."""
-        return self._settings.limits.max_event_bytes
+        return self._store.limits.max_event_bytes
 
     @property
     def primary(self) -> str | None:
@@ -139,7 +146,7 @@ class Pool:
         """When the next attempt of any gateway begins, while nothing is online."""
         if self.state is not State.WAITING:
             return None
-        times = [member.connector.retry_at for member in self._members.values()]
+        times = [member.connector.retry_at for member in self._membership.staying()]
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -155,18 +162,13 @@ class Pool:
     @property
     def stats(self) -> Stats:
         """The counters of all gateways added up; the round trips are the primary's."""
-        primary = self._election.primary
-        every = [self._left, *(member.connector.stats for member in self._members.values())]
-        return added_up(every, Stats() if primary is None else primary.connector.stats)
+        return self._membership.stats(self._election.primary)
 
     @property
     def token_keys(self) -> dict[str, TokenKey]:
         """Under which the device tokens of those gateways are kept where a device signs."""
-        return {
-            name: member.connector.token_key
-            for name, member in self._members.items()
-            if member.connector.token_key is not None
-        }
+        keys = {name: member.connector.token_key for name, member in self._members.items()}
+        return {name: key for name, key in keys.items() if key is not None}
 
     def health(self) -> tuple[GatewayHealth, ...]:
         """Tell how each gateway is, in the order in which they came in."""
@@ -186,16 +188,17 @@ class Pool:
         Raises `LocalProtocolError` when called twice. ``device_tokens`` are those that are kept
         for ``token_keys``, by the gateways' names.
         """
-        if self._started or self._election.stopping:
+        if self._started or self._stopping:
             raise LocalProtocolError("start or stop was called before")
         now = self._clock.advance(now)
         self._started = True
+        self._election.open()
         kept = device_tokens or {}
         waiting = [*self._members.values()]
-        while waiting:  # shuffled, so that the first one does not take the herd (lesson 35)
+        while waiting:  # shuffled, so that the first one does not take the herd (lessons 35)
             member = waiting.pop(int(self._random() * len(waiting)) % len(waiting))
-            member.connector.start(now, device_token=kept.get(member.name))
-        self._election.on_left()
+            token = kept.get(member.name) or member.device_token
+            member.connector.start(now, device_token=token)
         self._end_input()
 
     def stop(self, now: float, *, abort: bool = False) -> None:
@@ -206,24 +209,28 @@ class Pool:
         now = self._clock.advance(now)
         if self._finished:
             return
-        self._election.stopping = True
-        self._backlog.end(Ending(EndKind.STOPPED))
-        for member in [*self._members.values()]:
+        self._stopping = True
+        self._election.close()
+        self._membership.take_due(math.inf)
+        for member in self._members.values():
             member.connector.stop(now, abort=abort)
-        self._end_input()
+        self._backlog.end(Ending(EndKind.STOPPED))
+        self._draw_consequences()  # there may be no gateway that has news
 
     def add(
         self, gateway: PoolGateway | str, now: float, *, device_token: DeviceToken | None = None
     ) -> str:
         """Take one more gateway in, and return its name. Pull everything.
 
-        Raises `InvalidSettings`, and `LocalProtocolError` once the pool was stopped.
+        ``device_token`` is the one that is kept for it. Raises `InvalidSettings`, and
+        `LocalProtocolError` once the pool was stopped.
         """
-        if self._election.stopping:
+        if self._stopping:
             raise LocalProtocolError("the pool was stopped")
-        member = self._admit(gateway)
+        member = self._membership.admit(gateway, device_token)
+        now = self._clock.advance(now)
         if self._started:
-            member.connector.start(self._clock.advance(now), device_token=device_token)
+            member.connector.start(now, device_token=device_token)
             self._end_input()
         return member.name
 
@@ -231,22 +238,28 @@ class Pool:
         """Let a gateway go, drained: it gets no more requests.
 
         Its connection ends when all that it has are answered, at the latest after ``drain`` seconds
-        (0 or more). Where it is primary another one takes over at once, if one is online. Its
-        ``Stopped`` is the last that is told of it. Pull everything.
+        (0 to 30 days); called again it may end sooner. What it has not sent by then, or may be
+        replayed, goes to another one as if it had fallen. Where it is primary another one takes
+        over at once, if one is online, else as soon as one comes. Its ``Stopped`` is the last that
+        is told of it. Pull everything.
 
         Raises `InvalidParams` for an unknown name.
         """
-        member = self._member(name)
-        if not drain >= 0:
-            raise InvalidParams(f"drain must be seconds, 0 or more: {drain!r}")
+        member = self._membership.member(name)
+        if not 0 <= drain <= MONTH:
+            raise InvalidParams(f"drain must be 0 to {MONTH:.0f} seconds: {drain!r}")
         now = self._clock.advance(now)
-        if member.is_leaving:
+        if self._stopping:
             return
-        member.is_leaving, member.leaves_at = True, now + drain
-        if member is self._election.primary:
-            self._election.hand_over()
         if not self._started:
-            self._forget(member)
+            self._membership.forget(member)
+            return
+        is_news = not member.is_leaving
+        self._membership.begin_leaving(member, now + drain)
+        if is_news:
+            self._backlog.forsake(name, Ending(EndKind.STOPPED))
+            self._election.on_leaving(member)
+        self._let_go()
         self._end_input()
 
     def request(
@@ -267,38 +280,11 @@ class Pool:
         `RequestOptions` says what else may be asked for. Raises `NotOnline`, `PendingFull`,
         `MessageTooLarge` or `InvalidParams`; then nothing was accepted. Pull bytes and events.
         """
-        member = self._target(gateway, spread=spread)
-        if member is None:
-            offline = options.get("offline", Offline.FAIL)
-            if offline is Offline.FAIL or not self._has_hope(gateway):
-                whom = "any gateway" if gateway is None else f"the gateway {gateway!r}"
-                raise NotOnline(f"{method} was not sent: not connected to {whom}")
-        members = self._members.values()
-        pending = sum(one.connector.pending_bytes for one in members) + self._backlog.bytes
-        request = self._intake.make(
-            method, params, self._clock.look(now), pending, gateway=gateway, **options
-        )
-        if member is None:
-            self._backlog.check_room(request.size)
-        else:
-            member.connector.check(request)
-        self._intake.accept(request)
-        now = self._clock.advance(now)
-        if member is None:
-            self._backlog.add(request)
-        else:
-            member.connector.take(request, now)
-        return request.id
+        return self._routing.request(method, params, now, gateway=gateway, spread=spread, **options)
 
     def cancel(self, request_id: str, now: float) -> Delivery | None:
         """Take a request back; as `Connector.cancel`."""
-        now = self._clock.advance(now)
-        delivery = self._backlog.cancel(request_id)
-        if delivery is not None:
-            self._store.pending -= 1
-            return delivery
-        cancelled = (one.connector.cancel(request_id, now) for one in self._members.values())
-        return next((delivery for delivery in cancelled if delivery is not None), None)
+        return self._routing.cancel(request_id, now)
 
     def resynced(self, transport_id: int, now: float) -> None:
         """Take note that the application has read its state again after this Online.
@@ -308,12 +294,12 @@ class Pool:
         connector, now = self._begin(transport_id, now)
         if connector is not None:
             connector.resynced(transport_id, now)
-            self._end_input()
 
     def probe(self, now: float, *, gateway: str | None = None) -> None:
         """Ask all gateways at once, or one, whether they are there."""
+        members = self._membership.staying(gateway)
         now = self._clock.advance(now)
-        for member in self._these(gateway):
+        for member in members:
             member.connector.probe(now)
 
     def reconnect_now(
@@ -324,8 +310,9 @@ class Pool:
         gateway: str | None = None,
     ) -> None:
         """End the backoff of all gateways, or of one; as `Connector.reconnect_now`."""
+        members = self._membership.staying(gateway)
         now = self._clock.advance(now)
-        for member in self._these(gateway):
+        for member in members:
             member.connector.reconnect_now(now, signed)
         self._end_input()
 
@@ -336,7 +323,7 @@ class Pool:
 
         As `Connector.use_credentials`; where one of them refuses them, none has changed.
         """
-        members = self._these(gateway)
+        members = self._membership.staying(gateway)
         for member in members:
             member.connector.check_credentials(credentials)
         now = self._clock.advance(now)
@@ -408,21 +395,16 @@ class Pool:
 
     def handle_timeout(self, now: float) -> None:
         """Let everything happen that is due. Pull everything."""
-        now = self._clock.advance(now)
-        due = self._next_due()
-        self._handled = now
-        while due is not None and due <= now:
-            for member in [*self._members.values()]:
-                timeout = member.connector.next_timeout()
-                if timeout is not None and timeout <= now:
+        now = self._handled = self._clock.advance(now)
+        while (due := self._next_due()) is not None and due <= now:
+            self._let_go()
+            for member in self._members.values():
+                due = member.connector.next_due()
+                if due is not None and due <= now:
                     member.connector.handle_timeout(now)
             self._backlog.handle_timeout(now)
             self._election.handle_timeout(now)
-            for member in self._leaving:
-                if member.leaves_at <= now:
-                    self._let_go(member)
             self._end_input()
-            due = self._next_due()
 
     # --- outputs ----------------------------------------------------------------------------
 
@@ -432,12 +414,12 @@ class Pool:
 
     def data_to_send(self, transport_id: int) -> bytes:
         """Take at most 64 KiB for the wire."""
-        member = self._owners.get(transport_id)
+        member = self._membership.owner(transport_id)
         return b"" if member is None else member.connector.data_to_send(transport_id)
 
     def next_message(self, transport_id: int) -> Message | None:
         """Take the next message for a host that speaks WebSocket itself."""
-        member = self._owners.get(transport_id)
+        member = self._membership.owner(transport_id)
         return None if member is None else member.connector.next_message(transport_id)
 
     def next_event(self) -> events.PoolEvent | None:
@@ -449,134 +431,62 @@ class Pool:
         due = self._next_due()
         return None if due is None else max(due, self._handled + TICK)
 
-    # --- who it is about --------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------
 
-    def _begin(self, transport_id: int, now: float) -> tuple[Connector | None, float]:
-        member = self._owners.get(transport_id)
-        return None if member is None else member.connector, self._clock.advance(now)
-
-    def _member(self, name: str) -> Member:
-        member = self._members.get(name)
-        if member is None:
-            known = ", ".join(self._members)
-            raise InvalidParams(f"the pool has no gateway {name!r}; it has {known}")
-        return member
-
-    def _these(self, gateway: str | None) -> list[Member]:
-        return [*self._members.values()] if gateway is None else [self._member(gateway)]
-
-    def _target(self, gateway: str | None, *, spread: bool) -> Member | None:
-        """Return who gets a request now; None: nobody is there."""
-        if gateway is not None and spread:
-            raise InvalidParams("a request goes to one gateway by name or is spread, not both")
-        if gateway is not None:
-            members = [self._member(gateway)]
-        elif spread or self._election.primary is None:
-            members = [*self._members.values()]
-        else:
-            members = [self._election.primary]
-        return min(
-            (one for one in members if one.online_since is not None and not one.is_leaving),
-            key=lambda one: one.connector.pending,
-            default=None,
-        )
-
-    def _has_hope(self, gateway: str | None) -> bool:
-        """Tell whether somebody may come who takes a request."""
-        return any(one.connector.has_hope and not one.is_leaving for one in self._these(gateway))
-
-    # --- coming and going -------------------------------------------------------------------
-
-    def _admit(self, gateway: PoolGateway | str) -> Member:
-        if isinstance(gateway, str):
-            gateway = PoolGateway(gateway)
-        settings = gateway.settings_in(self._settings)
-        if settings.json_rpc is not self._settings.json_rpc:
-            raise InvalidSettings("all gateways of a pool speak JSON-RPC, or none")
-        name = named(gateway, self._members)
-        origin = gateway.endpoint.origin
-        priority = gateway.priority
-        if priority is None:
-            priority = self._priorities.get(origin, len(self._priorities))
-        standing = Standing(name, self._hold_queue, primary=False)
-        member = Member(name, priority, standing)
-        window = self._windows.get(origin) or Window(self._settings.limits.max_in_flight)
-        member.connector = Connector(
+    def _connector_of(self, member: Member, gateway: PoolGateway, settings: Settings) -> Connector:
+        """Make the connector of a new member."""
+        return Connector(
             gateway.url,
             settings,
             random=self._random,
             entropy=self._entropy,
-            next_transport_id=partial(self._new_transport, member),
+            next_transport_id=partial(self._membership.new_transport, member),
             signer=None if gateway.device is None else gateway.device.signer,
             trace=self._trace,
             shared=Shared(
-                standing,
+                member.standing,
                 self._store,
-                partial(self._on_state, member),
+                partial(self._election.on_state, member),
                 self._ids,
                 self._backlog,
-                window,
+                member.window,
                 self._commands,
+                self._clock,
             ),
         )
-        self._windows[origin] = window
-        self._priorities.setdefault(origin, priority)
-        self._members[name] = member
-        return member
 
-    def _new_transport(self, member: Member) -> int:
-        transport_id = self._next_transport_id()
-        if len(member.transports) == member.transports.maxlen:
-            del self._owners[member.transports[0]]
-        member.transports.append(transport_id)
-        self._owners[transport_id] = member
-        return transport_id
-
-    def _let_go(self, member: Member) -> None:
-        """End the connection of one that leaves, for good."""
-        member.leaves_at = math.inf
-        member.connector.stop(self._clock.now)
-
-    def _forget(self, member: Member) -> None:
-        del self._members[member.name]
-        for transport_id in member.transports:
-            del self._owners[transport_id]
-        self._left = added_up([self._left, member.connector.stats], self._left)
-        self._election.on_left()
-
-    @property
-    def _leaving(self) -> list[Member]:
-        return [member for member in self._members.values() if member.is_leaving]
-
-    # --- inside -----------------------------------------------------------------------------
-
-    def _on_state(self, member: Member, event: events.StateEvent) -> None:
-        """Take note of a state event of one gateway, in the middle of its input."""
-        self._changed = True
-        self._election.on_state(member, event)
+    def _begin(self, transport_id: int, now: float) -> tuple[Connector | None, float]:
+        member = self._membership.owner(transport_id)
+        return None if member is None else member.connector, self._clock.advance(now)
 
     def _next_due(self) -> float | None:
-        dues = [member.connector.next_timeout() for member in self._members.values()]
-        dues += [member.leaves_at for member in self._leaving]
-        dues += [self._election.next_timeout(), self._backlog.next_timeout()]
-        return min((due for due in dues if due is not None and due < math.inf), default=None)
+        dues = [member.connector.next_due() for member in self._members.values()]
+        dues.append(self._backlog.next_timeout())
+        dues.append(self._election.next_timeout())
+        dues.append(self._membership.next_due(self._clock.now))
+        return min([due for due in dues if due is not None], default=None)
+
+    def _let_go(self) -> None:
+        """End the connections of those that have left."""
+        for member in self._membership.take_due(self._clock.now):
+            member.connector.stop(self._clock.now)
+            self._backlog.forsake(member.name, Ending(EndKind.STOPPED))
 
     def _end_input(self) -> None:
         """Draw the consequences that an input at one gateway has for the others."""
-        for member in self._leaving:
-            if member.leaves_at < math.inf and member.connector.pending_bytes == 0:
-                self._let_go(member)
-        if not self._changed:
-            return
-        self._changed = False
+        if self._election.has_news:
+            self._draw_consequences()
+
+    def _draw_consequences(self) -> None:
+        self._election.has_news = False
         for member in [*self._members.values()]:
             if member.connector.finished:
-                self._forget(member)
+                self._membership.forget(member)
         primary = self._election.primary
-        if primary is not None:
+        if primary is not None:  # the replays that several could take are the primary's
             primary.connector.look_at_backlog(self._clock.now)
         for member in self._members.values():
             member.connector.look_at_backlog(self._clock.now)
-        if self._election.stopping and not self._members and not self._finished:
+        if self._stopping and not self._members:
             self._finished = True
             self._queue.put(events.Stopped())

@@ -5,52 +5,65 @@ Rules kept here:
 * A name is unique in its pool; it is what events, ``gateway=`` and ``health`` go by.
 * A lower ``priority`` is better. Equal ones never take over from each other, so several connections
   to one gateway, which have the same priority by default, do not.
+* Nothing that is shown here has a secret of a URL (G11).
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 import attrs
 
 from butter_proto import events
 from butter_proto.connector import Connector
-from butter_proto.device import Device
+from butter_proto.device import Device, DeviceToken
 from butter_proto.endpoint import Endpoint, parse_url
 from butter_proto.errors import Ending, InvalidSettings
 from butter_proto.machine import State, Stats
 from butter_proto.secret import Secret, to_secret
 from butter_proto.settings import Settings, adapter_settings
 from butter_proto.standing import Standing
+from butter_proto.window import Window
 
-_REMEMBERED: Final = 8
-"""Transports of one gateway for which an answer of the application may still come."""
+REMEMBERED: Final = 8
+"""Closed transports of one gateway of a pool that an answer of the application may still name."""
+
+
+def _shown(url: str | Endpoint) -> str:
+    return str(_parsed(url)[0])
+
+
+def _parsed(url: str | Endpoint) -> tuple[Endpoint, str | None]:
+    return parse_url(url) if isinstance(url, str) else (url, None)
 
 
 @attrs.frozen(kw_only=True)
 class PoolGateway:
     """What a pool is told of one gateway; only ``url`` is needed.
 
-    Raises `InvalidSettings` for an empty name and for a priority that is no whole number.
+    Raises `InvalidSettings` for a URL that cannot work, an empty name, and a priority that is no
+    whole number.
     """
 
-    url: str | Endpoint = attrs.field(kw_only=False)
+    url: str | Endpoint = attrs.field(kw_only=False, repr=_shown)
     """A ws:// or wss:// URL; a ``?token=`` moves into the connect request."""
     name: str | None = None
     """None: ``host:port``, and a number where that is taken."""
     token: Secret | None = attrs.field(default=None, converter=to_secret)
-    """Its shared token; goes before that of its settings."""
+    """Its shared token; goes before that of its settings, and that before the URL's."""
     settings: Settings | None = None
     """None: those of the pool."""
     device: Device | None = None
     """Signs, and keeps the tokens that it is given."""
     priority: int | None = None
-    """None: its place in the order in which the gateways are named; the same URL, the same one."""
+    """None: behind all that came before it; for the same host, port and path the same one."""
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.url, str | Endpoint):
+            raise InvalidSettings("a gateway's URL is a str or an Endpoint")
+        _parsed(self.url)
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             raise InvalidSettings(f"a gateway's name is a non-empty str: {self.name!r}")
         if self.priority is not None and type(self.priority) is not int:
@@ -59,12 +72,27 @@ class PoolGateway:
     @property
     def endpoint(self) -> Endpoint:
         """Where it is."""
-        return parse_url(self.url)[0] if isinstance(self.url, str) else self.url
+        return _parsed(self.url)[0]
+
+    @property
+    def place(self) -> str:
+        """What makes two of them the same gateway: origin and path."""
+        endpoint = self.endpoint
+        return endpoint.origin + endpoint.target.partition("?")[0]
+
+    @property
+    def own_token(self) -> Secret | None:
+        """Its shared token, where it brings one: its own, that of its settings, or the URL's."""
+        if self.token is not None:
+            return self.token
+        if self.settings is not None and self.settings.token is not None:
+            return self.settings.token
+        return to_secret(_parsed(self.url)[1])
 
     def settings_in(self, pool: Settings) -> Settings:
-        """Return the settings of its connector."""
-        settings = self.settings or pool
-        return settings if self.token is None else attrs.evolve(settings, token=self.token)
+        """Return the settings of its connector in a pool with these."""
+        settings, token = self.settings or pool, self.own_token
+        return settings if token is None else attrs.evolve(settings, token=token)
 
 
 def prepared(
@@ -80,8 +108,12 @@ def prepared(
     """
     if isinstance(gateway, str):
         gateway = PoolGateway(gateway)
+    own = gateway.own_token
     settled = adapter_settings(
-        gateway.settings or settings, gateway.token or token, url=gateway.url, environ=environ
+        gateway.settings or settings,
+        token if own is None else own,
+        url=gateway.url,
+        environ=environ,
     )
     return attrs.evolve(gateway, settings=settled, token=None)
 
@@ -122,30 +154,55 @@ class Member:
         "advice",
         "attempt",
         "connector",
+        "device_token",
         "hello",
-        "is_leaving",
         "leaves_at",
         "name",
         "online_since",
+        "place",
         "priority",
         "standing",
         "transport_id",
         "transports",
+        "window",
     )
 
-    def __init__(self, name: str, priority: int, standing: Standing) -> None:
+    def __init__(
+        self,
+        name: str,
+        place: str,
+        priority: int,
+        window: Window,
+        standing: Standing,
+        device_token: DeviceToken | None,
+    ) -> None:
         self.name = name
+        self.place = place
         self.priority = priority
+        self.window = window
         self.standing = standing
+        self.device_token = device_token
+        """The one to start with."""
         self.connector: Connector
         self.hello: events.Hello | None = None
         self.transport_id = 0
         self.attempt = 1
         self.online_since: float | None = None
-        self.is_leaving = False
-        self.leaves_at = math.inf
+        self.leaves_at: float | None = None
+        """When it goes at the latest, while it leaves and is still served."""
         self.advice = ""
-        self.transports: deque[int] = deque(maxlen=_REMEMBERED)
+        self.transports: deque[int] = deque()
+        """Those that may still be named, oldest first."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is on its way out."""
+        return self.standing.is_leaving
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it is online, and stays."""
+        return self.online_since is not None and not self.standing.is_leaving
 
     def note(self, event: events.StateEvent, now: float) -> None:
         """Keep what a state event of its connector says."""
@@ -166,7 +223,7 @@ class Member:
         connector = self.connector
         return GatewayHealth(
             self.name,
-            connector.endpoint.url,
+            str(connector.endpoint),
             connector.state,
             self.standing.primary,
             self.priority,
@@ -181,17 +238,16 @@ class Member:
         )
 
 
-def named(gateway: PoolGateway, taken: Iterable[str]) -> str:
+def named(gateway: PoolGateway, taken: Container[str]) -> str:
     """Return the name that a gateway gets. Raises `InvalidSettings` where its own one is taken."""
-    names = set(taken)
     if gateway.name is not None:
-        if gateway.name in names:
+        if gateway.name in taken:
             raise InvalidSettings(f"two gateways of a pool have the name {gateway.name!r}")
         return gateway.name
     endpoint = gateway.endpoint
     name = base = f"{endpoint.host}:{endpoint.port}"
     number = 1
-    while name in names:
+    while name in taken:
         number += 1
         name = f"{base}#{number}"
     return name

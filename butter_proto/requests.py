@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import attrs
 
-from butter_proto.errors import Delivery, Ending, EndKind
+from butter_proto.errors import Delivery, Ending
 from butter_proto.events import Outcome, Replied, RequestAccepted, RequestFailed
 from butter_proto.frames import STATUS_ACCEPTED, Response
 from butter_proto.outbox import Outbox
@@ -159,9 +159,18 @@ class Requests:
         return timer.failed(self._abandon(timer, now), timed_out=True)
 
     def end(
-        self, ending: Ending, gateway: str | None, boot_id: str | None, now: float
+        self,
+        ending: Ending,
+        gateway: str | None,
+        boot_id: str | None,
+        now: float,
+        *,
+        carries: bool = True,
     ) -> tuple[list[RequestFailed], list[PendingRequest]]:
-        """Return the outcomes of what ends here, and what may be carried over; oldest first."""
+        """Return the outcomes of what ends here, and what is carried over; oldest first.
+
+        ``carries`` says whether another connection may come.
+        """
         pending = [*self._in_flight.values(), *self._later.values(), *self._waiting.values()]
         places = len(self._in_flight)
         self._in_flight.clear()
@@ -173,7 +182,7 @@ class Requests:
         for request in pending:
             if request.abandoned:
                 continue
-            if ending.kind is not EndKind.STOPPED and _is_carried(request, gateway, boot_id, now):
+            if carries and _is_carried(request, gateway, boot_id, now):
                 carried.append(request)
             else:
                 outcomes.append(request.failed(request.delivery, ending=ending))

@@ -4,6 +4,7 @@ Rules kept here:
 
 * One object per connector. A connector alone is its own primary and never loses that place; in a
   pool only the pool writes ``primary``.
+* One that ``is_leaving`` gets nothing more of what waits; what it has not sent goes to another one.
 * ``held`` is the gate of ``hold_queue``: what waited for a connection waits for its resync too. It
   is the primary's alone, for only the primary is read from, so only there is a state to read again.
 """
@@ -25,6 +26,8 @@ class Standing:
     """Whether its gateway events are told, and requests for no gateway by name go to it."""
     held: bool = False
     """Whether they wait for it now."""
+    is_leaving: bool = False
+    """Whether it is on its way out of its pool."""
 
     def step_down(self) -> None:
         """Be warm from now on: another one delivers."""
