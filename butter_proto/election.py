@@ -22,7 +22,7 @@ from butter_proto.errors import Ending, EndKind
 from butter_proto.event_queue import EventQueue
 from butter_proto.machine import State
 from butter_proto.pool_gateway import Member
-from butter_proto.timers import Clock
+from butter_proto.timers import TICK, Clock
 
 POOL_FOLLOWERS: Final[events.Followers] = {
     None: (events.Connecting, events.GaveUp, events.Stopped),
@@ -54,7 +54,7 @@ class Election:
         self._members = members
         self._queue = queue
         self._clock = clock
-        self._stable_after = stable_after
+        self._stable_after = max(stable_after, TICK)  # never in the wake-up that comes early (G5)
         self._give_up_waiting = give_up_waiting
         self._boot_id: str | None = None
         self._was_online = False

@@ -21,6 +21,7 @@ from butter_proto.machine import Stats
 from butter_proto.pool_gateway import REMEMBERED, Member, PoolGateway, named
 from butter_proto.settings import Settings
 from butter_proto.standing import Standing
+from butter_proto.timers import TICK
 from butter_proto.window import Window
 
 Connect = Callable[[Member, PoolGateway, Settings], Connector]
@@ -93,26 +94,29 @@ class Membership:
 
     # --- going ------------------------------------------------------------------------------
 
-    def begin_leaving(self, member: Member, until: float) -> None:
+    def begin_leaving(self, member: Member, now: float, until: float) -> None:
         """Serve a member until then at the latest, and give it nothing more."""
-        if member.is_leaving:
-            if member.leaves_at is not None:
-                member.leaves_at = min(member.leaves_at, until)
-            return
-        member.standing.is_leaving = True
-        member.leaves_at = until
-        self._served.append(member)
+        if not member.is_leaving:
+            member.standing.is_leaving = True
+            self._served.append(member)
+            member.leaves_at = until if member.connector.pending_bytes else now
+        member.leaves_at = min(member.leaves_at, until)
 
-    def next_due(self, now: float) -> float | None:
+    def look_at_drained(self, now: float) -> None:
+        """Let those go next that leave, and for whose answers nobody waits any more."""
+        for member in self._served:
+            if not member.connector.pending_bytes:
+                member.leaves_at = min(member.leaves_at, now + TICK)
+
+    def next_due(self) -> float | None:
         """Return when one that leaves is to go."""
-        return min((_leaves_at(member, now) for member in self._served), default=None)
+        return min((member.leaves_at for member in self._served), default=None)
 
     def take_due(self, now: float) -> list[Member]:
         """Return those whose time to go has come; they are served no longer."""
-        due = [member for member in self._served if _leaves_at(member, now) <= now]
+        due = [member for member in self._served if member.leaves_at <= now]
         for member in due:
             self._served.remove(member)
-            member.leaves_at = None
         return due
 
     def forget(self, member: Member) -> None:
@@ -147,9 +151,3 @@ class Membership:
         """Add all counters up; the round trips are the primary's."""
         every = [self._left, *(member.connector.stats for member in self.members.values())]
         return added_up(every, Stats() if primary is None else primary.connector.stats)
-
-
-def _leaves_at(member: Member, now: float) -> float:
-    """Return when one that leaves is to go: at once where nobody waits for it."""
-    assert member.leaves_at is not None
-    return member.leaves_at if member.connector.pending_bytes else min(member.leaves_at, now)

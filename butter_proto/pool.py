@@ -255,7 +255,7 @@ class Pool:
             self._membership.forget(member)
             return
         is_news = not member.is_leaving
-        self._membership.begin_leaving(member, now + drain)
+        self._membership.begin_leaving(member, now, now + drain)
         if is_news:
             self._backlog.forsake(name, Ending(EndKind.STOPPED))
             self._election.on_leaving(member)
@@ -284,7 +284,9 @@ class Pool:
 
     def cancel(self, request_id: str, now: float) -> Delivery | None:
         """Take a request back; as `Connector.cancel`."""
-        return self._routing.cancel(request_id, now)
+        delivery = self._routing.cancel(request_id, now)
+        self._end_input()
+        return delivery
 
     def resynced(self, transport_id: int, now: float) -> None:
         """Take note that the application has read its state again after this Online.
@@ -463,30 +465,36 @@ class Pool:
         dues = [member.connector.next_due() for member in self._members.values()]
         dues.append(self._backlog.next_timeout())
         dues.append(self._election.next_timeout())
-        dues.append(self._membership.next_due(self._clock.now))
+        dues.append(self._membership.next_due())
         return min([due for due in dues if due is not None], default=None)
 
     def _let_go(self) -> None:
         """End the connections of those that have left."""
         for member in self._membership.take_due(self._clock.now):
             member.connector.stop(self._clock.now)
+            self._hand_out_backlog()
             self._backlog.forsake(member.name, Ending(EndKind.STOPPED))
 
     def _end_input(self) -> None:
         """Draw the consequences that an input at one gateway has for the others."""
         if self._election.has_news:
             self._draw_consequences()
+        self._membership.look_at_drained(self._clock.now)
 
     def _draw_consequences(self) -> None:
         self._election.has_news = False
         for member in [*self._members.values()]:
             if member.connector.finished:
                 self._membership.forget(member)
+        self._hand_out_backlog()
+        if self._stopping and not self._members:
+            self._finished = True
+            self._queue.put(events.Stopped())
+
+    def _hand_out_backlog(self) -> None:
+        """Send what waits, over whoever may send it by now."""
         primary = self._election.primary
         if primary is not None:  # the replays that several could take are the primary's
             primary.connector.look_at_backlog(self._clock.now)
         for member in self._members.values():
             member.connector.look_at_backlog(self._clock.now)
-        if self._stopping and not self._members:
-            self._finished = True
-            self._queue.put(events.Stopped())

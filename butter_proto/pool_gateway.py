@@ -188,8 +188,8 @@ class Member:
         self.transport_id = 0
         self.attempt = 1
         self.online_since: float | None = None
-        self.leaves_at: float | None = None
-        """When it goes at the latest, while it leaves and is still served."""
+        self.leaves_at = 0.0
+        """When it goes at the latest, where it leaves and is still served."""
         self.advice = ""
         self.transports: deque[int] = deque()
         """Those that may still be named, oldest first."""

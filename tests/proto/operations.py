@@ -70,6 +70,8 @@ _APPLICATION: Final = frozenset(
         "use_credentials",
         "token_stored",
         "token_forgotten",
+        "add",
+        "remove",
     }
 )
 
@@ -247,12 +249,13 @@ def replay(
     settings: Settings,
     chunks: Sequence[int] = (ALL,),
     trace: Trace | None = None,
+    machine: Connector | None = None,
 ) -> list[Step]:
-    """Give these inputs to a new machine, and pull after each of them.
+    """Give these inputs to a new machine, or to this one, and pull after each of them.
 
     ``chunks`` are the numbers of chunks that its sockets take, over and over.
     """
-    machine = new_machine(settings, trace=trace)
+    machine = machine or new_machine(settings, trace=trace)
     opened: list[int] = []
     steps = []
     for one, most in zip(inputs, cycle(chunks), strict=False):
