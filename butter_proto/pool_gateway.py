@@ -123,12 +123,15 @@ class GatewayHealth:
     """How one gateway of a pool is."""
 
     name: str
+    """What events and ``gateway=`` call it."""
     url: str
     """Without secrets."""
     state: State
+    """Where its connector is."""
     primary: bool
     """Whether it delivers the events."""
     priority: int
+    """A lower one is better."""
     leaving: bool
     """Whether it is being removed: it gets no more requests."""
     pending: int

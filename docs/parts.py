@@ -25,6 +25,7 @@ import attrs
 from butter_proto import (
     connection,
     credentials,
+    election,
     emitter,
     errors,
     events,
@@ -32,6 +33,7 @@ from butter_proto import (
     handshake,
     identity,
     machine,
+    pool_gateway,
     reconnect,
     settings,
 )
@@ -136,7 +138,7 @@ def states_diagram() -> str:
     return fence("mermaid", "\n".join(lines))
 
 
-def states_table() -> str:
+def states_table(law: events.Followers = events.FOLLOWERS) -> str:
     """List the state events, the state after each, and what may follow."""
     rows = (
         (
@@ -145,7 +147,7 @@ def states_table() -> str:
             ", ".join(map(name_of, followers)) or "nothing",
             first_sentence(event) if event else "",
         )
-        for event, followers in events.FOLLOWERS.items()
+        for event, followers in law.items()
     )
     return table(("last state event", "state", "may be followed by", "what it says"), rows)
 
@@ -458,11 +460,13 @@ def machine_calls() -> str:
     return table(("name", "what it does"), rows)
 
 
-def counters() -> str:
-    """List what a machine counts."""
-    told = sentences("machine.py")
-    names = [field.name for field in attrs.fields(machine.Stats)]
-    return table(("counter", "meaning"), ((f"`{n}`", told[f"Stats.{n}"]) for n in names))
+def fields_of(kind: type, file: str, head: str = "field") -> str:
+    """List the fields of a class with their sentences: what a machine counts, and others."""
+    told = sentences(file)
+    names = [field.name for field in attrs.fields(kind)]
+    return table(
+        (head, "meaning"), ((f"`{n}`", told.get(f"{kind.__name__}.{n}", "")) for n in names)
+    )
 
 
 def emitter_names() -> str:
@@ -476,11 +480,14 @@ def emitter_names() -> str:
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "driver": driver,
     "machine": machine_calls,
-    "counters": counters,
+    "counters": partial(fields_of, machine.Stats, "machine.py", "counter"),
     "emitter": emitter_names,
     **{f"g{guarantee}": partial(tests_of, guarantee) for guarantee in GUARANTEES},
     "states-diagram": states_diagram,
     "states": states_table,
+    "pool-states": partial(states_table, election.POOL_FOLLOWERS),
+    "pool-gateway": partial(fields_of, pool_gateway.PoolGateway, "pool_gateway.py"),
+    "gateway-health": partial(fields_of, pool_gateway.GatewayHealth, "pool_gateway.py"),
     "phases": phases,
     "endings": partial(enum_table, errors.EndKind, "errors.py", ("ending", "in words", "meaning")),
     "faults": partial(enum_table, errors.FaultKind, "errors.py", ("fault", "in words")),

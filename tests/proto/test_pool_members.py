@@ -384,3 +384,12 @@ def test_of_the_transports_of_one_gateway_only_the_latest_are_remembered() -> No
     scenario.run(2.0)
     owners = [one for one in range(1, 100) if scenario.machine._membership.owner(one)]
     assert len(owners) == 1
+
+
+def test_removing_one_that_gave_up_does_not_tell_again_that_all_did() -> None:
+    scenario = PoolScenario("a b", Settings(token="wrong"))
+    assert scenario.state() is State.BLOCKED
+    scenario.machine.remove("a", scenario.now)
+    scenario.run()
+    assert names(scenario) == ["b"]
+    assert len(scenario.of(events.GaveUp)) == 1
