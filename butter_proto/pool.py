@@ -251,13 +251,14 @@ class Pool:
         now = self._clock.advance(now)
         if self._stopping:
             return
+        is_news = not member.is_leaving
+        if is_news:
+            self._backlog.forsake(name, Ending(EndKind.STOPPED))
         if not self._started:
             self._membership.forget(member)
             return
-        is_news = not member.is_leaving
         self._membership.begin_leaving(member, now, now + drain)
         if is_news:
-            self._backlog.forsake(name, Ending(EndKind.STOPPED))
             self._election.on_leaving(member)
         self._let_go()
         self._end_input()

@@ -260,14 +260,16 @@ def test_removing_the_only_one_that_still_hoped_lets_the_pool_give_up() -> None:
 
 def test_one_that_is_removed_before_the_start_was_never_there() -> None:
     scenario = PoolScenario("a b", start=False)
+    request_id = scenario.request(gateway="b", offline=Offline.QUEUE, timeout=None)
     scenario.machine.remove("a", scenario.now)
+    assert scenario.outcome(request_id) is None
     scenario.machine.remove("b", scenario.now)
     scenario.run()
-    assert scenario.told == []
+    assert scenario.told == [scenario.failure(request_id)]
     assert scenario.state() is State.IDLE
     scenario.machine.start(scenario.now)
     scenario.run()
-    assert [type(one) for one in scenario.told] == [events.GaveUp]
+    assert [type(one) for one in scenario.states] == [events.GaveUp]
 
 
 def test_a_gateway_whose_name_is_free_again_may_come_back() -> None:
