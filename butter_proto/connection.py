@@ -438,7 +438,7 @@ class Connection:
             standing.name,
             boot_id,
             self._now,
-            carries=ending.kind is not EndKind.STOPPED or standing.is_leaving,
+            is_leaving=standing.is_leaving,
         )
         for outcome in outcomes:
             self._queue.put(outcome)

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import attrs
 
-from butter_proto.errors import Delivery, Ending
+from butter_proto.errors import Delivery, Ending, EndKind
 from butter_proto.events import Outcome, Replied, RequestAccepted, RequestFailed
 from butter_proto.frames import STATUS_ACCEPTED, Response
 from butter_proto.outbox import Outbox
@@ -165,12 +165,14 @@ class Requests:
         boot_id: str | None,
         now: float,
         *,
-        carries: bool = True,
+        is_leaving: bool = False,
     ) -> tuple[list[RequestFailed], list[PendingRequest]]:
         """Return the outcomes of what ends here, and what is carried over; oldest first.
 
-        ``carries`` says whether another connection may come.
+        Where it was stopped nothing is carried over, unless its gateway alone ``is_leaving``: then
+        the others of its pool serve on.
         """
+        carries = is_leaving or ending.kind is not EndKind.STOPPED
         pending = [*self._in_flight.values(), *self._later.values(), *self._waiting.values()]
         places = len(self._in_flight)
         self._in_flight.clear()

@@ -5,9 +5,7 @@ test_guarantees.py and the files beside it have those of a connector.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from itertools import cycle
+from itertools import cycle, pairwise
 from math import inf, nan
 from typing import Any
 
@@ -67,7 +65,12 @@ from tests.proto.test_guarantees import (
     cut,
     without_delivery,
 )
-from tests.proto.test_guarantees_requests import deliveries, texts_of
+from tests.proto.test_guarantees_requests import (
+    Sending,
+    check_sent_again,
+    deliveries,
+    sendings_of,
+)
 from tests.proto.test_guarantees_time import TICKS_OF_SILENCE, silence_of
 
 PLAIN = Settings(token=TOKEN)
@@ -348,23 +351,19 @@ def test_g12_a_pool_sends_nothing_twice_but_replays_and_those_once_on_each_conne
 ) -> None:
     world = PoolWorld(settings, plan)
     world.do(run).stop(abort=True)
-    steps = replay_pool(world.inputs, settings, plan, chunks)
-    may_repeat = {
-        step.result
-        for step in steps
-        if step.input.name == "request"
-        and (step.input.options.get("replay") or step.input.options.get("retry_unavailable"))
-    }
-    sent = Counter(
-        re.findall(
-            r'^.{,20}"id":"(\w+)"', "\n".join(texts_of(steps, settings.framing)), re.MULTILINE
-        )
-    )
-    assert all(times == 1 for one, times in sent.items() if one not in may_repeat)
-    for request_id, delivery in deliveries([unwrapped(step) for step in steps]).items():
-        assert (request_id in sent) == (delivery is Delivery.MAY_HAVE_EXECUTED) or (
-            request_id in may_repeat
-        )
+    steps = [unwrapped(one) for one in replay_pool(world.inputs, settings, plan, chunks)]
+    asked = {one.result: one.input.options for one in steps if one.input.name == "request"}
+    sendings: dict[str, list[Sending]] = {}
+    for sending in sendings_of(steps, settings.framing):
+        sendings.setdefault(sending.id, []).append(sending)
+    for request_id, times in sendings.items():
+        for before, again in pairwise(times):
+            first = times[0]
+            if plan.shared_state:  # then any boot stands for the first one
+                first = attrs.evolve(first, boot_id=again.boot_id)
+            check_sent_again(asked[request_id], first, before, again, settings)
+    for request_id, delivery in deliveries(steps).items():
+        assert (request_id in sendings) == (delivery is Delivery.MAY_HAVE_EXECUTED)
 
 
 # --- G8 ------------------------------------------------------------------------------------------
