@@ -10,6 +10,7 @@ from butter_proto import (
     Credentials,
     EndKind,
     FaultKind,
+    Framing,
     GatewayError,
     InvalidSettings,
     LocalProtocolError,
@@ -284,6 +285,20 @@ def test_what_is_handed_out_is_dated_by_the_pools_present() -> None:
         assert due is not None
     scenario.machine.handle_timeout(due)
     assert scenario.machine.health()[1].stats.misses == 1
+
+
+def test_a_host_that_speaks_websocket_may_carry_a_pool() -> None:
+    scenario = PoolScenario("a b", Settings(token=TOKEN, framing=Framing.MESSAGES))
+    assert isinstance(scenario.outcome(scenario.request("health")), events.Replied)
+    scenario.machine.probe(scenario.now)
+    scenario.run()
+    scenario.drop("a")
+    scenario.run(1.0)
+    assert scenario.machine.primary == "b"
+    transport_id = scenario.of(events.Online)[-1].transport_id
+    scenario.machine.receive_pong(transport_id, b"of no probe", scenario.now)
+    assert scenario.state() is State.ONLINE
+    scenario.stop()
 
 
 # --- stop ----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from butter_proto import (
     Delivery,
     Device,
     DeviceToken,
+    FaultKind,
     InvalidParams,
     InvalidSettings,
     NotOnline,
@@ -17,6 +18,7 @@ from butter_proto import (
     PoolGateway,
     Secret,
     Settings,
+    TransportFault,
     events,
 )
 from butter_proto.events import EventsMissed, FromGateway, Replied
@@ -366,6 +368,7 @@ def test_inputs_for_the_transports_of_one_that_is_gone_do_nothing() -> None:
     machine.receive_message(transport_id, "{}", now)
     machine.receive_pong(transport_id, b"", now)
     machine.transport_closed(transport_id, 1000, "", now)
+    machine.transport_failed(transport_id, TransportFault(FaultKind.RESET), now)
     machine.token_stored(transport_id, True, now)
     machine.token_forgotten(transport_id, None, now)
     machine.resynced(transport_id, now)
