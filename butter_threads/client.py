@@ -32,7 +32,7 @@ from typing import Any, Final, Self, TypeVar, Unpack
 from weakref import WeakSet
 
 from butter_proto import errors
-from butter_proto.client import Client, Subscription, result_of
+from butter_proto.client import Client, result_of
 from butter_proto.connector import Connector
 from butter_proto.credentials import Credentials
 from butter_proto.device import Device, DeviceToken
@@ -44,6 +44,7 @@ from butter_proto.pool import Pool
 from butter_proto.request_options import RequestOptions
 from butter_proto.secret import Secret
 from butter_proto.settings import Settings, adapter_settings
+from butter_proto.subscriptions import Subscription
 from butter_proto.token_keeper import TokenKeeper, keeper_for
 from butter_proto.trace import Trace
 from butter_proto.view import GatewayView

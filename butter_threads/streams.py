@@ -8,8 +8,8 @@ from typing import Any, Generic, Self, TypeVar
 
 import attrs
 
-from butter_proto.client import Subscription, Wake
 from butter_proto.events import EventsMissed, FromGateway, GatewayEvent, Notice, StateEvent
+from butter_proto.subscriptions import Subscription, Wake
 
 _T = TypeVar("_T")
 

@@ -6,8 +6,9 @@ from typing import Generic, Self, TypeVar
 
 import trio
 
-from butter_proto.client import Client, Subscription
+from butter_proto.client import Client
 from butter_proto.events import EventsMissed, FromGateway, GatewayEvent, Notice, StateEvent
+from butter_proto.subscriptions import Subscription
 
 _T = TypeVar("_T")
 

@@ -71,6 +71,7 @@ ORDER: Final = (
     "butter_proto/election.py",
     "butter_proto/routing.py",
     "butter_proto/pool.py",
+    "butter_proto/subscriptions.py",
     "butter_proto/client.py",
     "butter_proto/emitter.py",
     "butter_proto/journal.py",

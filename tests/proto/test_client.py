@@ -10,19 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_proto import errors, events
-from butter_proto.client import (
-    STATE_LIMIT,
-    Client,
-    EventSubscription,
-    Subscription,
-    result_of,
-)
+from butter_proto.client import Client, result_of
 from butter_proto.device import DeviceToken
 from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import EventsMissed, GatewayEvent, MissReason
 from butter_proto.handshake import read_hello
 from butter_proto.secret import Secret
 from butter_proto.settings import Dialect
+from butter_proto.subscriptions import STATE_LIMIT, EventSubscription, Subscription
 
 ENDING = Ending(EndKind.CLOSED_BY_PEER, close_code=1012, close_reason="service restart")
 LATER = Ending(EndKind.END_OF_STREAM)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from butter_proto import events
-from butter_proto.client import STATE_LIMIT, Client, NoticeSubscription
+from butter_proto.client import Client
 from butter_proto.events import Hello, Notice, Online, PairingRequired, Policy, ScopesReduced
+from butter_proto.subscriptions import STATE_LIMIT, NoticeSubscription
 
 HELLO = Hello(
     4,
