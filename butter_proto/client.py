@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from butter_proto import errors, events
 from butter_proto.reconnect import advice
+from butter_proto.request_options import Offline, RequestOptions
 from butter_proto.settings import Limits
 from butter_proto.subscriptions import (
     EventSubscription,
@@ -66,6 +67,17 @@ _STANDING: Final = (
 )
 """Notices that stay true until the next Online of their gateway: told first to who subscribes
 later."""
+
+
+def check_in_hook(options: RequestOptions) -> None:
+    """Refuse a request for which the ``on_online`` hook itself would wait for its own end.
+
+    The queue waits for the hook. Raises `LocalProtocolError` for ``offline=QUEUE``.
+    """
+    if options.get("offline") is Offline.QUEUE:
+        raise errors.LocalProtocolError(
+            "on_online would wait for its own end: the queue does; leave offline=QUEUE out here"
+        )
 
 
 class Client:
@@ -226,10 +238,14 @@ class Client:
         """Route one event of a gateway of a pool."""
         gateway, event = signed.gateway, signed.event
         if isinstance(event, events.StateEvent):
-            self._clear_standing(event, gateway)
-            self._last_states[gateway] = event
+            self._note_ending(event)
             if isinstance(event, events.Stopped):  # it is no member any more
-                del self._last_states[gateway]
+                self._last_states.pop(gateway, None)
+                self._clear_standing(gateway)
+            else:
+                self._last_states[gateway] = event
+            if isinstance(event, events.Online):
+                self._clear_standing(gateway)
         elif isinstance(event, events.Notice):
             self._on_notice(event, gateway)
         else:
@@ -267,17 +283,15 @@ class Client:
         self._last_state = event
         match event:
             case events.Online():
+                self._clear_standing(None)
                 self.generation += 1
                 self.hello = event.hello
                 self._transport_id = event.transport_id
                 if event.resync and not takes_over:
                     self._offer(events.EventsMissed(events.MissReason.RECONNECT))
-            case events.Offline() | events.Retrying():
-                self.last_ending = event.ending
             case events.GaveUp():
-                self.last_ending = event.ending
                 self._close_all(self._events, errors.GaveUp(event.ending, event.advice))
-        self._clear_standing(event, None)
+        self._note_ending(event)
         for watcher in self._states:
             watcher.offer(event)
         if isinstance(event, events.Stopped):
@@ -287,11 +301,15 @@ class Client:
             self._close_all(self._notices, None)
             self._close_all(self._gateways, None)
 
-    def _clear_standing(self, event: events.StateEvent, gateway: str | None) -> None:
-        """Forget the notices that stood until this Online."""
-        if isinstance(event, events.Online):
-            for key in [key for key in self._standing if key[0] == gateway]:
-                del self._standing[key]
+    def _note_ending(self, event: events.StateEvent) -> None:
+        """Keep the ending of the last connection, whichever gateway of a pool it was to."""
+        if isinstance(event, events.Offline | events.Retrying | events.GaveUp):
+            self.last_ending = event.ending
+
+    def _clear_standing(self, gateway: str | None) -> None:
+        """Forget the notices of a gateway that stood until now."""
+        for key in [key for key in self._standing if key[0] == gateway]:
+            del self._standing[key]
 
     def _fail_waiters(self) -> None:
         """Wake whose outcome is lost: G7 leaves nobody, but Ctrl-C may have cut something off."""

@@ -58,6 +58,15 @@ def emitted(event: events.Event, url: str) -> tuple[Emitted, ...]:
     return told
 
 
+def taken_over() -> Emitted:
+    """Return what comes before the ``connected`` of a pool's next primary.
+
+    The original knew one connection, and programs end by ``disconnected`` what they began by
+    ``connected``.
+    """
+    return "disconnected", {"code": _NORMAL, "reason": "another gateway takes over"}
+
+
 def messages_missed(count: int | None, why: str) -> ButterError:
     """Make the error for messages that are lost."""
     return ButterError(f"{'some' if count is None else count} messages were missed: {why}")

@@ -37,11 +37,16 @@ _NOT_STORED: Final = {
 
 
 class Journal:
-    """Writes the lines of one connector, or of a pool: there each gateway's begin with its name."""
+    """Writes the lines of one connector, or of a pool.
 
-    __slots__ = ("_transport_ids",)
+    There each gateway's begin with its name, and those of the pool as a whole with "pool": they
+    are about no transport.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_of_pool", "_transport_ids")
+
+    def __init__(self, *, of_pool: bool = False) -> None:
+        self._of_pool = of_pool
         self._transport_ids: dict[str | None, int] = {}
 
     def line(self, event: events.PoolEvent) -> tuple[Level, str] | None:
@@ -57,9 +62,16 @@ class Journal:
             level, text = _NOT_STORED[event.timed_out]
         else:
             level, text = _said(event)
+        line = f"{self._about(gateway)}: {printable(text)}"
+        if isinstance(event, events.Stopped):  # where it leaves a pool nothing more comes
+            self._transport_ids.pop(gateway, None)
+        return level, line
+
+    def _about(self, gateway: str | None) -> str:
+        if self._of_pool and gateway is None:
+            return "pool"
         name = "" if gateway is None else f"{printable(gateway)}: "
-        transport_id = self._transport_ids.get(gateway, 0)
-        return level, f"{name}transport {transport_id}: {printable(text)}"
+        return f"{name}transport {self._transport_ids.get(gateway, 0)}"
 
 
 def _said(event: events.StateEvent) -> tuple[Level, str]:

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butter_proto import errors, events
-from butter_proto.client import Client, result_of
+from butter_proto.client import Client, check_in_hook, result_of
 from butter_proto.device import DeviceToken
 from butter_proto.errors import Delivery, Ending, EndKind, GatewayError
 from butter_proto.events import EventsMissed, GatewayEvent, MissReason
 from butter_proto.handshake import read_hello
+from butter_proto.request_options import Offline
 from butter_proto.secret import Secret
 from butter_proto.settings import Dialect
 from butter_proto.subscriptions import STATE_LIMIT, EventSubscription, Subscription
@@ -33,7 +34,7 @@ def hello() -> events.Hello:
 
 
 def online(*, resync: bool = False) -> events.Online:
-    return events.Online(hello(), resync, boot_changed=False)
+    return events.Online(hello(), resync, boot_changed=False, transport_id=7)
 
 
 def event(number: int, name: str = "chat") -> GatewayEvent:
@@ -640,3 +641,123 @@ def test_what_a_reader_loses_is_counted_once_for_each_reader() -> None:
 def test_names_that_are_no_names_are_refused() -> None:
     with pytest.raises(errors.InvalidSettings, match="an event's name"):
         Client().subscribe((["chat"],), 10, deaf)  # type: ignore[arg-type]
+
+
+# --- the hook -------------------------------------------------------------------------------
+
+
+def test_the_hook_may_not_wait_for_the_queue_which_waits_for_it() -> None:
+    check_in_hook({"offline": Offline.FAIL, "replay": True})
+    check_in_hook({})
+    with pytest.raises(errors.LocalProtocolError, match="on_online would wait for its own end"):
+        check_in_hook({"offline": Offline.QUEUE})
+
+
+def test_the_hook_is_due_after_each_online_and_what_it_was_for_is_answered() -> None:
+    client = Client(has_hook=True)
+    assert not client.hook_is_due
+    deliver(client, online())
+    assert (client.hook_is_due, client.is_ready) == (True, False)
+    assert client.hook_has_run(client.generation) == 7
+    assert (client.hook_is_due, client.is_ready) == (False, True)
+    deliver(client, events.Offline(ENDING))
+    assert not client.hook_is_due
+    assert client.hook_has_run(client.generation) is None
+
+
+def test_a_hook_that_another_gateway_overtook_is_due_again() -> None:
+    client = Client(has_hook=True)
+    deliver(client, online())
+    before = client.generation
+    deliver(client, online(resync=True))
+    assert client.hook_has_run(before) is None
+    assert client.hook_is_due
+
+
+# --- a pool ---------------------------------------------------------------------------------
+
+
+def of(gateway: str, told: events.Event) -> events.FromGateway:
+    return events.FromGateway(gateway, told)
+
+
+def test_a_takeover_is_told_once_and_before_the_next_events() -> None:
+    client = Client()
+    reader = reader_of(client)
+    changed = EventsMissed(MissReason.PRIMARY_CHANGED)
+    for told in (
+        of("a", online()),
+        online(),
+        of("a", event(1)),
+        of("a", events.Offline(ENDING)),
+        online(resync=True),
+        changed,
+        of("b", event(2)),
+    ):
+        client.deliver(told)
+    assert reader.take() == [event(1), changed, event(2)]
+    assert client.generation == 2
+
+
+def test_after_nothing_was_online_a_pool_tells_a_reconnect_as_one_gateway_does() -> None:
+    client = Client()
+    reader = reader_of(client)
+    deliver(client, online(), events.Offline(ENDING), online(resync=True))
+    assert reader.take() == [EventsMissed(MissReason.RECONNECT)]
+
+
+def test_what_each_gateway_tells_of_itself_is_told_with_its_name() -> None:
+    client = Client()
+    reader = Reader(client.watch_gateways)
+    states, notices = Reader(client.watch), Reader(client.listen)
+    told = [
+        of("a", events.Connecting(1, 1)),
+        of("a", SCOPES),
+        of("b", events.Retrying(ENDING, 2, 1.0)),
+    ]
+    for each in told:
+        client.deliver(each)
+    client.deliver(of("a", event(1)))
+    client.deliver(of("a", events.Replied("1", None)))
+    assert reader.take() == told
+    assert states.take() == []
+    assert notices.take() == [SCOPES]
+    later = Reader(client.watch_gateways)
+    assert later.take() == [told[0], told[2], told[1]]
+    assert Reader(client.listen).take() == [SCOPES]
+
+
+def test_an_outcome_from_a_gateway_goes_to_its_waiter() -> None:
+    client = Client()
+    told: list[events.Outcome] = []
+    client.expect("1", told.append)
+    client.deliver(of("a", events.Replied("1", "yes")))
+    assert told == [events.Replied("1", "yes")]
+
+
+def test_the_last_ending_of_a_pool_is_that_of_any_gateway() -> None:
+    client = Client()
+    client.deliver(of("a", events.Retrying(ENDING, 2, 1.0)))
+    assert client.connect_timeout(5.0).ending is ENDING
+    client.deliver(of("b", events.Retrying(LATER, 2, 1.0)))
+    assert client.last_ending is LATER
+
+
+def test_with_its_next_online_or_its_end_nothing_of_a_gateway_stands() -> None:
+    client = Client()
+    for name in ("a", "b", "c"):
+        client.deliver(of(name, SCOPES))
+    client.deliver(PAIRING)
+    client.deliver(of("a", online()))
+    client.deliver(of("b", events.Stopped()))
+    assert Reader(client.watch_gateways).take() == [of("a", online()), of("c", SCOPES)]
+
+
+def test_after_the_pools_stop_nothing_is_told_of_its_gateways() -> None:
+    client = Client()
+    reader = Reader(client.watch_gateways)
+    client.deliver(of("a", events.Stopped()))
+    client.deliver(events.Stopped())
+    assert reader.take() == [of("a", events.Stopped())]
+    assert reader.subscription.closed
+    assert Reader(client.watch_gateways).subscription.closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from butter_proto import events
-from butter_proto.emitter import NAMES, emitted
+from butter_proto.emitter import NAMES, emitted, taken_over
 from butter_proto.errors import (
     ButterError,
     ConnectionEnded,
@@ -118,3 +118,10 @@ def test_every_name_is_told_by_something() -> None:
         *emitted(events.GatewayEvent("tick", None), URL),
     ]
     assert {name for name, _ in told} == set(NAMES)
+
+
+def test_where_another_gateway_takes_over_the_connection_before_is_told_to_have_ended() -> None:
+    assert taken_over() == (
+        "disconnected",
+        {"code": 1000, "reason": "another gateway takes over"},
+    )

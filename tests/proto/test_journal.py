@@ -69,20 +69,22 @@ def test_what_a_peer_wrote_cannot_add_a_line() -> None:
     assert written[1].splitlines() == [written[1]]
 
 
-def test_each_gateway_of_a_pool_has_lines_of_its_own() -> None:
-    journal = Journal()
+def test_each_gateway_of_a_pool_has_lines_of_its_own_and_so_has_the_pool() -> None:
+    journal = Journal(of_pool=True)
     journal.line(events.Connecting(1, 1))
     journal.line(events.FromGateway("a", events.Connecting(1, 2)))
     journal.line(events.FromGateway("b\n", events.Connecting(1, 3)))
     lines = [
         journal.line(events.FromGateway("a", events.Stopped())),
         journal.line(events.FromGateway("b\n", events.Stopped())),
-        journal.line(events.Stopped()),
+        journal.line(events.Retrying(Ending(EndKind.HELLO_TIMEOUT), 3, 1.5)),
+        journal.line(events.FromGateway("a", events.Stopped())),
     ]
     assert lines == [
         (Level.DEBUG, "a: transport 2: stopped"),
         (Level.DEBUG, r"b\n: transport 3: stopped"),
-        (Level.DEBUG, "transport 1: stopped"),
+        (Level.INFO, "pool: no hello in time; attempt 3 in 1.50 s"),
+        (Level.DEBUG, "a: transport 0: stopped"),  # it left the pool: nothing is kept of it
     ]
 
 

@@ -16,7 +16,15 @@ from butter_proto import (
     TokenKey,
     events,
 )
-from butter_proto.token_keeper import Keepable, TokenKeeper, complaint, keeper_for
+from butter_proto.pool_gateway import PoolGateway, prepared
+from butter_proto.token_keeper import (
+    Keepable,
+    TokenKeeper,
+    complaint,
+    keeper_for,
+    pool_keeper_for,
+    task_for,
+)
 from tests.proto.operations import Hashing
 
 KEY: Final = TokenKey("ws://127.0.0.1:18789", "d" * 64, "cli", "operator")
@@ -125,3 +133,24 @@ def test_a_complaint_is_one_line_without_the_tokens() -> None:
     assert complaint(rejected, KeyError(OWN.token.reveal())) == (
         "a device token could not be forgotten: KeyError: '***'"
     )
+
+
+def test_a_pools_gateway_with_a_device_has_a_keeper_of_its_own() -> None:
+    store = MemoryStore()
+    url = "ws://127.0.0.1:18789"
+    with_device = prepared(PoolGateway(url, device=Device(Hashing(), store)), None, None, None)
+    keeper = pool_keeper_for(with_device)
+    assert keeper is not None
+    keeper.keep(events.DeviceTokenIssued(1, (("operator", OWN),)))
+    assert list(store._tokens) == [connector(Hashing()).token_key]
+    assert pool_keeper_for(prepared(url, None, None, None)) is None
+
+
+def test_what_is_to_be_kept_goes_to_the_keeper_of_its_gateway() -> None:
+    names: tuple[str | None, ...] = ("a", "b")
+    keepers = {name: TokenKeeper(MemoryStore(), KEY) for name in names}
+    issued = events.DeviceTokenIssued(1, (("operator", OWN),))
+    assert task_for(keepers, events.FromGateway("b", issued)) == (keepers["b"], issued)
+    assert task_for(keepers, events.FromGateway("c", issued)) is None
+    assert task_for(keepers, events.FromGateway("b", events.Stopped())) is None
+    assert task_for({None: keepers["a"]}, issued) == (keepers["a"], issued)
