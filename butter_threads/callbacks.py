@@ -4,6 +4,9 @@ Rules kept here:
 
 * Callbacks are called one at a time, in order, without a lock. One that raises is logged, and the
   others are called all the same; one that is slow delays the others, but never the connection.
+* A pool calls back as one gateway does: for its primary. Where another gateway takes over, that is
+  told as ``disconnected`` and ``connected``, so that each of them ends what the other began; only
+  the heartbeats are those of all gateways.
 * Who comes while the gateway is online, or gave up, is told so first.
 * Messages and heartbeats that wait are bounded by number and size. What comes above that is lost
   until half of them were called, and one ``error`` in its place says how many. Nothing else is
@@ -15,13 +18,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from butter_proto.emitter import NAMES, emitted, messages_missed
+from butter_proto.emitter import NAMES, Emitted, emitted, messages_missed, taken_over
 from butter_proto.errors import InvalidSettings
 from butter_proto.events import (
-    EventsMissed,
     FromGateway,
     GatewayEvent,
     GaveUp,
@@ -61,7 +63,7 @@ class Callbacks:
     def __init__(
         self,
         lock: threading.RLock,
-        url: str,
+        url: Callable[[], str],
         max_bytes: int,
         on_lost: Callable[[], None],
         thread_name: str,
@@ -98,7 +100,7 @@ class Callbacks:
                 self._thread = thread
             self._callbacks[name] += (callback,)
             if isinstance(self._last_state, _LASTING):
-                for told, payload in emitted(self._last_state, self._url):
+                for told, payload in emitted(self._last_state, self._url()):
                     if told == name:
                         self._queue(_Call(name, payload, only=callback))
 
@@ -117,24 +119,31 @@ class Callbacks:
                     return
 
     def offer(self, event: PoolEvent) -> None:
-        """Queue the calls that an event stands for; of a pool's gateways only what they send on."""
+        """Queue the calls that an event stands for; of a pool's gateways not their states."""
         if isinstance(event, FromGateway):
             event = event.event
-            if not isinstance(event, GatewayEvent | EventsMissed):
+            if isinstance(event, StateEvent):
                 return
+        before = self._last_state
         if isinstance(event, StateEvent):
             self._last_state = event
         if self._thread is None:
             return
+        if isinstance(event, Online) and isinstance(before, Online):
+            self._call((taken_over(),), 0)
+        url = self._url() if isinstance(event, StateEvent) else ""
         size = event.size if isinstance(event, GatewayEvent) else 0
-        for name, payload in emitted(event, self._url):
-            if self._callbacks[name]:
-                self._queue(_Call(name, payload, size))
+        self._call(emitted(event, url), size)
 
     def close(self) -> None:
         """Let the thread end once everything was called."""
         self._closed = True
         self._news.notify()
+
+    def _call(self, told: Iterable[Emitted], size: int) -> None:
+        for name, payload in told:
+            if self._callbacks[name]:
+                self._queue(_Call(name, payload, size))
 
     def _queue(self, call: _Call) -> None:
         if call.name in _DROPPABLE:

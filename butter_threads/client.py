@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
 from types import TracebackType
@@ -32,7 +33,7 @@ from typing import Any, Final, Self, TypeVar, Unpack
 from weakref import WeakSet
 
 from butter_proto import errors
-from butter_proto.client import Client, result_of
+from butter_proto.client import Client, check_in_hook, result_of
 from butter_proto.connector import Connector
 from butter_proto.credentials import Credentials
 from butter_proto.device import Device, DeviceToken
@@ -50,7 +51,7 @@ from butter_proto.trace import Trace
 from butter_proto.view import GatewayView
 from butter_threads.callbacks import Callback, Callbacks
 from butter_threads.calls import Call, Waiter
-from butter_threads.dial import Dial, Peer, dial_tcp, open_peer
+from butter_threads.dial import Dial, Opener, Peer
 from butter_threads.driver import Driver, is_owned
 from butter_threads.hook import HookThread
 from butter_threads.keeping import KeepingThread, load_within
@@ -59,14 +60,13 @@ from butter_threads.tunnel import require
 
 _log = logging.getLogger("butter_threads")
 _T = TypeVar("_T")
-_LONGER: Final = 1.0
-"""Seconds that a dial has more than the machine gives it, so that the machine's verdict is told."""
 _LONG_FOR_A_LOCK: Final = 1.0
 """Seconds; a call takes milliseconds."""
 _numbers = count(1)
 _living: Final[WeakSet[Gateway]] = WeakSet()
 
 OnOnline = Callable[["Gateway"], object]
+_Hook = Callable[[Any], object]
 
 
 class Gateway(GatewayView):
@@ -76,13 +76,13 @@ class Gateway(GatewayView):
         self,
         machine: Connector | Pool,
         open_peer: Callable[[OpenTransport], Peer],
-        hook: OnOnline | None,
+        hook: _Hook | None,
         keepers: dict[str | None, TokenKeeper] | None,
     ) -> None:
         name = f"butter_threads {next(_numbers)}"
         client = Client(machine.max_event_bytes, has_hook=hook is not None)
-        super().__init__(machine, client)
         self._lock = threading.RLock()
+        super().__init__(machine, client, self._lock)
         self._changed = threading.Condition(self._lock)
         self._source = Source(self._lock, self._check, self._may_wait, self._unsubscribe)
         self._driver = Driver(
@@ -96,12 +96,12 @@ class Gateway(GatewayView):
         )
         self._callbacks = Callbacks(
             self._lock,
-            machine.endpoint.url,
+            self._url,
             client.max_event_bytes,
             client.count_lost,
             f"{name}: callbacks",
         )
-        self._journal = Journal()
+        self._journal = Journal(of_pool=isinstance(machine, Pool))
         self._lines: deque[tuple[int, str]] = deque()
         self._settled: deque[Call] = deque()
         self._left: deque[Subscription[Any]] = deque()
@@ -170,13 +170,14 @@ class Gateway(GatewayView):
 
         `RequestOptions` says what may be asked for: ``timeout``, ``final``, ``offline``,
         ``replay``, ``retry_unavailable``, ``idempotency_key``. Ctrl-C takes the request back, if it
-        has not left.
+        has not left; one that waits in the queue, or to be sent again, leaves no more.
 
         Raises `NotOnline`, `PendingFull`, `MessageTooLarge`, `InvalidParams` when it was not
         accepted, else `RequestNotSent`, `RequestMayHaveExecuted`, `RequestRefused` or
-        `RequestTimeout`.
+        `RequestTimeout`. The ``on_online`` hook may not wait for the queue, which waits for it:
+        `LocalProtocolError`; it may `submit` to it.
         """
-        return self._outcome(partial(self._machine.request, method, params, **options))
+        return self._outcome(partial(self._machine.request, method, params, **options), options)
 
     def submit(
         self, method: str, params: Any = None, **options: Unpack[RequestOptions]
@@ -274,9 +275,11 @@ class Gateway(GatewayView):
                 raise
         return self
 
-    def _outcome(self, make_request: Callable[..., str]) -> Any:
+    def _outcome(self, make_request: Callable[..., str], options: RequestOptions) -> Any:
         """Make a request, wait for its outcome, and return or raise what it stands for."""
         self._may_wait()
+        if self._hook is not None and self._hook.is_current:
+            check_in_hook(options)
         waiter = Waiter()
         try:
             self._send(make_request, waiter)
@@ -365,6 +368,13 @@ class Gateway(GatewayView):
     def _token_forgotten(self, transport_id: int, newer: DeviceToken | None) -> None:
         self._driver.call(partial(self._machine.token_forgotten, transport_id, newer))
 
+    def _url(self) -> str:
+        """Return what callbacks are told of; empty where a pool has no gateway."""
+        try:
+            return self.endpoint.url
+        except errors.NotOnline:
+            return ""
+
     def _settle(self) -> None:
         """Do what must not be done under the lock: log, and let futures call back."""
         while self._lines:
@@ -375,6 +385,7 @@ class Gateway(GatewayView):
     def _after_fork(self) -> None:
         """Forget everything, in the child: the connection is the parent's, and so is its thread."""
         self._forked = True
+        self._reading = nullcontext()  # a thread that is no more may have the lock
         self._driver.forget()
 
 
@@ -434,21 +445,13 @@ def connect(
     begun = time.monotonic()
     stored = None if keeper is None else load_within(keeper, timeout)
     keepers: dict[str | None, TokenKeeper] | None = None if keeper is None else {None: keeper}
-    gateway = Gateway(machine, opener(dial, ssl_context, settings), on_online, keepers)
+    opener = Opener(dial, ssl_context)
+    opener.serve(settings)
+    gateway = Gateway(machine, opener, on_online, keepers)
     gateway._start(lambda now: machine.start(now, device_token=stored))  # noqa: SLF001 - one idea
     if keeper is not None:
         timeout = left_of(timeout, begun)
     return gateway._ready(timeout, wait=wait)  # noqa: SLF001 - one idea with it
-
-
-def opener(
-    dial: Dial | None, context: ssl.SSLContext | None, *every: Settings
-) -> Callable[[OpenTransport], Peer]:
-    """Return what opens a transport, for machines with any of these settings."""
-    limit = max(settings.timeouts.open for settings in every) + _LONGER
-    return partial(
-        open_peer, dial=dial or partial(dial_tcp, limit=limit), context=context, limit=limit
-    )
 
 
 def left_of(timeout: float | None, begun: float) -> float | None:

@@ -22,18 +22,21 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Any, Final
 
 from butter_proto.machine import OpenTransport
 from butter_proto.proxy import ProxyFailed, unreachable
-from butter_proto.settings import Timeouts
+from butter_proto.settings import Settings, Timeouts
 from butter_threads.tunnel import open_tunnel
 
 LIMIT: Final = Timeouts().open
 """Seconds for connecting, and as many again for a proxy and for the TLS handshake."""
 STAGGER: Final = 0.25
 """Seconds until the next address is tried as well (RFC 8305, 5)."""
+_LONGER: Final = 1.0
+"""Seconds that a dial has more than the machine gives it, so that the machine's verdict is told."""
 _UNDER_WAY: Final = (errno.EINPROGRESS, errno.EWOULDBLOCK)
 
 Dial = Callable[[OpenTransport], socket.socket]
@@ -58,6 +61,28 @@ def dial_tcp(command: OpenTransport, *, limit: float = LIMIT) -> socket.socket:
         raise
     except OSError as error:
         raise unreachable(proxy, error) from error
+
+
+class Opener:
+    """Opens the transports that machines with any of some settings ask for.
+
+    ``dial`` replaces `dial_tcp`, ``context`` the platform's trust.
+    """
+
+    def __init__(self, dial: Dial | None, context: ssl.SSLContext | None) -> None:
+        self._dial = dial
+        self._context = context
+        self._limit = 0.0
+
+    def serve(self, settings: Settings) -> None:
+        """Open transports for a machine with these settings too: as long as it waits for them."""
+        self._limit = max(self._limit, settings.timeouts.open + _LONGER)
+
+    def __call__(self, command: OpenTransport) -> Peer:
+        """Open one, blocking. Raises OSError."""
+        limit = self._limit
+        dial = self._dial or partial(dial_tcp, limit=limit)
+        return open_peer(command, dial, self._context, limit=limit)
 
 
 def open_peer(

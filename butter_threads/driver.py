@@ -311,6 +311,7 @@ class Driver:
             return False
         with self._lock:
             self._machine.receive_data(transport.id, data, time.monotonic())
+            self._pull_events()  # before anybody sees by the counters that there are some
         return True
 
     def _write_all(self) -> bool:

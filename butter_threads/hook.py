@@ -2,7 +2,8 @@
 
 Rules kept here:
 
-* The hook is run once per Online, and again where another Online came meanwhile.
+* The hook is run once per Online, and again where another Online came meanwhile: of a gateway that
+  came back, or of another one of a pool that took over.
 * It runs without the lock and may wait; what waited for the connection waits for it.
 * What it raises is logged and counts as done, unless a drop came meanwhile: then that is why.
 """
@@ -42,6 +43,11 @@ class HookThread:
     def start(self) -> None:
         """Begin; it ends once the gateway has stopped."""
         self._thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """True in the thread that runs the hook."""
+        return threading.current_thread() is self._thread
 
     def _run(self) -> None:
         client = self._client

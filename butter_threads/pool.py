@@ -1,7 +1,12 @@
 """Several gateways that serve as one, for any number of threads.
 
-with butter_threads.connect_pool([url, url], token=...) as pool:
-pool.request("health")
+    with butter_threads.connect_pool([url, url], token=...) as pool:
+        pool.request("health")
+
+Rules kept here:
+
+* What a `Gateway` has means the same here; only what is about one of several is added.
+* Ctrl-C on a gateway's way in: it was never taken in; on its way out: it goes all the same.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from butter_proto import pool as core
 from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken
 from butter_proto.device_auth import SignedPayload
-from butter_proto.machine import OpenTransport
+from butter_proto.endpoint import Reach
 from butter_proto.pool import DRAIN_LIMIT
 from butter_proto.pool_gateway import PoolGateway, prepared
 from butter_proto.request_options import RequestOptions
@@ -28,8 +33,8 @@ from butter_proto.settings import Settings
 from butter_proto.token_keeper import TokenKeeper, pool_keeper_for
 from butter_proto.trace import Trace
 from butter_proto.view import PoolView
-from butter_threads.client import Gateway, left_of, opener
-from butter_threads.dial import Dial, Peer
+from butter_threads.client import Gateway, left_of
+from butter_threads.dial import Dial, Opener
 from butter_threads.keeping import load_within
 from butter_threads.streams import GatewayStream, Stream
 from butter_threads.tunnel import require
@@ -46,11 +51,11 @@ class Pool(PoolView, Gateway):
         self,
         machine: core.Pool,
         settle: Callable[[PoolGateway | str], PoolGateway],
-        open_peer: Callable[[OpenTransport], Peer],
+        open_peer: Opener,
         hook: Callable[[Pool], object] | None,
         keepers: dict[str | None, TokenKeeper],
     ) -> None:
-        super().__init__(machine, open_peer, hook, keepers)  # type: ignore[arg-type]  # its own
+        super().__init__(machine, open_peer, hook, keepers)
         self._pool = machine
         self._settle_gateway = settle
         self._keepers = keepers
@@ -69,10 +74,10 @@ class Pool(PoolView, Gateway):
         It goes to the primary; to the one that ``gateway`` names and to no other; or with
         ``spread=True`` to the one that is online with the fewest in flight.
         """
-        make = partial(
+        make_request = partial(
             self._pool.request, method, params, gateway=gateway, spread=spread, **options
         )
-        return self._outcome(make)
+        return self._outcome(make_request, options)
 
     def submit(
         self,
@@ -84,10 +89,10 @@ class Pool(PoolView, Gateway):
         **options: Unpack[RequestOptions],
     ) -> Future[Any]:
         """Send a request and return its future, as `Gateway.submit`; it goes as `request` says."""
-        make = partial(
+        make_request = partial(
             self._pool.request, method, params, gateway=gateway, spread=spread, **options
         )
-        return self._submitted(make)
+        return self._submitted(make_request)
 
     def from_gateways(self, *, timeout: float | None = None) -> GatewayStream:
         """Iterate over what each gateway tells of itself: its states, and its notices.
@@ -118,12 +123,13 @@ class Pool(PoolView, Gateway):
         """Let a gateway go, and wait until it is gone: it gets no more requests.
 
         Its connection ends when all that it has is answered, at the latest after ``drain`` seconds.
-        Raises `InvalidParams` for an unknown name. Where Ctrl-C comes, it goes all the same.
+        Its name is free then. Raises `InvalidParams` for an unknown name, or a drain under 0. Where
+        Ctrl-C comes, it goes all the same.
         """
         self._may_wait()
         self._call(lambda now: self._pool.remove(name, now, drain=drain))
         with self._lock:
-            self._changed.wait_for(lambda: all(one.name != name for one in self.health()))
+            self._changed.wait_for(lambda: not self._is_leaving(name))
 
     def probe(self, *, gateway: str | None = None) -> None:
         """Ask all gateways at once, or one, whether they are there."""
@@ -171,17 +177,19 @@ def connect_pool(
     and the first ``on_online`` has run; with ``wait=False`` at once. ``token`` and ``settings``
     hold for those that bring none of their own, the limits of ``settings`` for the pool as a whole.
     ``on_online(pool)`` is called after each Online of the pool: also when another gateway takes
-    over. ``shared_state`` says that the gateways share what they know of idempotency keys
-    (docs/pool.md). The other arguments, and what is raised, are those of `connect`; `GaveUp` is
-    raised where no gateway may be tried again.
+    over, and again where that came while it ran. ``shared_state`` says that the gateways share what
+    they know of idempotency keys (docs/pool.md). The other arguments, and what is raised, are those
+    of `connect`; `GaveUp` is raised where no gateway may be tried again.
     """
     environ = os.environ if trust_env else None
+    opener = Opener(dial, ssl_context)
 
     def settle(gateway: PoolGateway | str) -> PoolGateway:
         settled = prepared(gateway, settings, token, environ)
         assert settled.settings is not None
-        if dial is None:
+        if dial is None and settled.endpoint.reach is not Reach.LOOPBACK:
             require(settled.settings.proxy)
+        opener.serve(settled.settings)
         return settled
 
     settled = [settle(gateway) for gateway in gateways]
@@ -202,7 +210,6 @@ def connect_pool(
         if keeper is not None:
             keepers[health.name] = keeper
             tokens[health.name] = load_within(keeper, left_of(timeout, begun))
-    every = [gateway.settings for gateway in settled if gateway.settings is not None]
-    pool = Pool(machine, settle, opener(dial, ssl_context, *every), on_online, keepers)
+    pool = Pool(machine, settle, opener, on_online, keepers)
     pool._start(lambda now: machine.start(now, device_tokens=tokens))  # noqa: SLF001 - one idea
     return pool._ready(left_of(timeout, begun) if keepers else timeout, wait=wait)  # noqa: SLF001

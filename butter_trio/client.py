@@ -22,7 +22,7 @@ from typing import Any, Unpack
 import outcome
 import trio
 
-from butter_proto.client import Client, result_of
+from butter_proto.client import Client, check_in_hook, result_of
 from butter_proto.connector import Connector
 from butter_proto.credentials import Credentials
 from butter_proto.device import Device
@@ -46,6 +46,7 @@ from butter_trio.tunnel import require
 _log = logging.getLogger("butter_trio")
 
 OnOnline = Callable[["Gateway"], Awaitable[None]]
+_Hook = Callable[[Any], Awaitable[None]]
 
 
 class Gateway(GatewayView):
@@ -56,7 +57,7 @@ class Gateway(GatewayView):
         machine: Connector | Pool,
         dial: Dial,
         context: ssl.SSLContext | None,
-        hook: OnOnline | None,
+        hook: _Hook | None,
         keepers: dict[str | None, TokenKeeper] | None,
     ) -> None:
         client = Client(machine.max_event_bytes, has_hook=hook is not None)
@@ -64,9 +65,10 @@ class Gateway(GatewayView):
         self._driver = Driver(
             machine, partial(open_peer, dial=dial, context=context), self._deliver
         )
-        self._journal = Journal()
+        self._journal = Journal(of_pool=isinstance(machine, Pool))
         self._hook = hook
         self._hook_scope: trio.CancelScope | None = None
+        self._hook_task: trio.lowlevel.Task | None = None
         self._changed = trio.lowlevel.ParkingLot()
         self._keeping: Keeping | None = None
         if keepers is not None:
@@ -100,31 +102,16 @@ class Gateway(GatewayView):
 
         `RequestOptions` says what may be asked for: ``timeout``, ``final``, ``offline``,
         ``replay``, ``retry_unavailable``, ``idempotency_key``. Cancelling takes the request back,
-        if it has not left.
+        if it has not left; one that waits in the queue, or to be sent again, leaves no more.
 
         Raises `NotOnline`, `PendingFull`, `MessageTooLarge`, `InvalidParams` when it was not
         accepted, else `RequestNotSent`, `RequestMayHaveExecuted`, `RequestRefused` or
-        `RequestTimeout`.
+        `RequestTimeout`. The ``on_online`` hook may not wait for the queue, which waits for it:
+        `LocalProtocolError`.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        return await self._outcome(partial(self._machine.request, method, params, **options))
-
-    async def _outcome(self, make_request: Callable[..., str]) -> Any:
-        """Make a request, wait for its outcome, and return or raise what it stands for."""
-        request_id = make_request(now=trio.current_time())
-        self._driver.pump()
-        task = trio.lowlevel.current_task()
-        self._client.expect(
-            request_id, lambda result: trio.lowlevel.reschedule(task, outcome.Value(result))
-        )
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._client.forget(request_id)
-            self._machine.cancel(request_id, trio.current_time())
-            self._driver.pump()
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        return result_of(await trio.lowlevel.wait_task_rescheduled(abort))
+        make_request = partial(self._machine.request, method, params, **options)
+        return await self._outcome(make_request, options)
 
     async def wait_online(self, timeout: float | None = None) -> Hello:  # noqa: ASYNC109
         """Wait until the gateway is online and the ``on_online`` hook has run.
@@ -173,6 +160,25 @@ class Gateway(GatewayView):
 
     # --- inside -----------------------------------------------------------------------------
 
+    async def _outcome(self, make_request: Callable[..., str], options: RequestOptions) -> Any:
+        """Make a request, wait for its outcome, and return or raise what it stands for."""
+        task = trio.lowlevel.current_task()
+        if task is self._hook_task:
+            check_in_hook(options)
+        request_id = make_request(now=trio.current_time())
+        self._driver.pump()
+        self._client.expect(
+            request_id, lambda result: trio.lowlevel.reschedule(task, outcome.Value(result))
+        )
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._client.forget(request_id)
+            self._machine.cancel(request_id, trio.current_time())
+            self._driver.pump()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return result_of(await trio.lowlevel.wait_task_rescheduled(abort))
+
     async def _until_ready(self) -> None:
         while not self._client.is_ready:
             failure = self._client.failure
@@ -217,8 +223,13 @@ class Gateway(GatewayView):
         if self._hook_scope is not None and isinstance(event, Offline | Online):
             self._hook_scope.cancel()
 
-    async def _run_hook(self, hook: OnOnline) -> None:
-        """Run the hook once per Online; a drop cancels it, and the next Online runs it again."""
+    async def _run_hook(self, hook: _Hook) -> None:
+        """Run the hook once per Online.
+
+        A drop cancels it, and so does another gateway of a pool that takes over; the next Online
+        runs it again.
+        """
+        self._hook_task = trio.lowlevel.current_task()
         while True:
             while not self._client.hook_is_due:
                 await self._changed.park()
@@ -230,13 +241,19 @@ class Gateway(GatewayView):
             except Exception as error:  # noqa: BLE001 - a hook may raise anything
                 failure = error
             self._hook_scope = None
-            transport_id = self._client.hook_has_run(generation)
-            if transport_id is not None:
-                if failure is not None:
-                    _log.error("the on_online hook raised; it counts as done", exc_info=failure)
-                self._machine.resynced(transport_id, trio.current_time())
-                self._driver.pump()
-                self._changed.unpark_all()
+            if self._hook_has_run(generation) and failure is not None:
+                _log.error("the on_online hook raised; it counts as done", exc_info=failure)
+
+    @trio.lowlevel.enable_ki_protection
+    def _hook_has_run(self, generation: int) -> bool:
+        """Let go on what waited for the hook; False where its Online was over before it was."""
+        transport_id = self._client.hook_has_run(generation)
+        if transport_id is None:
+            return False
+        self._machine.resynced(transport_id, trio.current_time())
+        self._driver.pump()
+        self._changed.unpark_all()
+        return True
 
 
 @asynccontextmanager

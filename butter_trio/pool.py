@@ -1,7 +1,12 @@
 """Several gateways that serve as one, on trio.
 
-async with butter_trio.connect_pool([url, url], token=...) as pool:
-await pool.request("health")
+    async with butter_trio.connect_pool([url, url], token=...) as pool:
+        await pool.request("health")
+
+Rules kept here:
+
+* What a `Gateway` has means the same here; only what is about one of several is added.
+* A gateway that is cancelled on its way in was never taken in; on its way out it goes all the same.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from butter_proto import pool as core
 from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken
 from butter_proto.device_auth import SignedPayload
+from butter_proto.endpoint import Reach
 from butter_proto.pool import DRAIN_LIMIT
 from butter_proto.pool_gateway import PoolGateway, prepared
 from butter_proto.request_options import RequestOptions
@@ -51,9 +57,9 @@ class Pool(PoolView, Gateway):
         hook: Callable[[Pool], Awaitable[None]] | None,
         keepers: dict[str | None, TokenKeeper],
     ) -> None:
-        super().__init__(machine, dial, context, hook, keepers)  # type: ignore[arg-type]  # its own
+        super().__init__(machine, dial, context, hook, keepers)
         self._pool = machine
-        self._settle = settle
+        self._settle_gateway = settle
         self._keepers = keepers
 
     @trio.lowlevel.enable_ki_protection
@@ -72,10 +78,10 @@ class Pool(PoolView, Gateway):
         ``spread=True`` to the one that is online with the fewest in flight.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        make = partial(
+        make_request = partial(
             self._pool.request, method, params, gateway=gateway, spread=spread, **options
         )
-        return await self._outcome(make)
+        return await self._outcome(make_request, options)
 
     def from_gateways(self) -> GatewayStream:
         """Iterate over what each gateway tells of itself: its states, and its notices.
@@ -89,7 +95,8 @@ class Pool(PoolView, Gateway):
 
         Raises `InvalidSettings`, `StoreError`, and `LocalProtocolError` once the pool is closed.
         """
-        settled = self._settle(gateway)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        settled = self._settle_gateway(gateway)
         keeper = pool_keeper_for(settled)
         token = None if keeper is None else await load_within(keeper, None)
         return self._take_in(settled, keeper, token)
@@ -98,11 +105,12 @@ class Pool(PoolView, Gateway):
         """Let a gateway go, and wait until it is gone: it gets no more requests.
 
         Its connection ends when all that it has is answered, at the latest after ``drain`` seconds.
-        Raises `InvalidParams` for an unknown name. Where this is cancelled, it goes all the same.
+        Its name is free then. Raises `InvalidParams` for an unknown name, or a drain under 0. Where
+        this is cancelled, it goes all the same.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._let_go(name, drain)
-        while any(gateway.name == name for gateway in self.health()):
+        while self._is_leaving(name):
             await self._changed.park()
 
     @trio.lowlevel.enable_ki_protection
@@ -175,16 +183,16 @@ async def connect_pool(
     and the first ``on_online`` has run; with ``wait=False`` at once. ``token`` and ``settings``
     hold for those that bring none of their own, the limits of ``settings`` for the pool as a whole.
     ``on_online(pool)`` is awaited after each Online of the pool: also when another gateway takes
-    over. ``shared_state`` says that the gateways share what they know of idempotency keys
-    (docs/pool.md). The other arguments, and what is raised, are those of `connect`; `GaveUp` is
-    raised where no gateway may be tried again.
+    over, which cancels a run that is not over yet. ``shared_state`` says that the gateways share
+    what they know of idempotency keys (docs/pool.md). The other arguments, and what is raised, are
+    those of `connect`; `GaveUp` is raised where no gateway may be tried again.
     """
     environ = os.environ if trust_env else None
 
     def settle(gateway: PoolGateway | str) -> PoolGateway:
         settled = prepared(gateway, settings, token, environ)
         assert settled.settings is not None
-        if dial is dial_tcp:
+        if dial is dial_tcp and settled.endpoint.reach is not Reach.LOOPBACK:
             require(settled.settings.proxy)
         return settled
 

@@ -9,11 +9,13 @@ import pytest
 from butter_proto.client import Client
 from butter_proto.connector import Connector
 from butter_proto.errors import EndKind, FaultKind, NotOnline, TransportFault
-from butter_proto.events import Online
+from butter_proto.events import FromGateway, Online, Stopped
 from butter_proto.handshake import read_hello
 from butter_proto.machine import State
+from butter_proto.pool import Pool
+from butter_proto.request_options import Offline
 from butter_proto.settings import Dialect
-from butter_proto.view import GatewayView
+from butter_proto.view import GatewayView, PoolView
 
 
 def view() -> tuple[GatewayView, Connector, Client]:
@@ -50,3 +52,62 @@ def test_the_events_that_readers_lost_are_among_the_dropped() -> None:
     seen, _, client = view()
     client.count_lost()
     assert seen.stats.dropped_events == 1
+
+
+def test_what_waits_for_a_connection_can_be_listed() -> None:
+    seen, machine, _ = view()
+    machine.start(0.0)
+    machine.request("chat.send", now=0.0, offline=Offline.QUEUE)
+    assert [request.method for request in seen.queued()] == ["chat.send"]
+
+
+# --- a pool ---------------------------------------------------------------------------------
+
+
+class SeenPool(PoolView):
+    """A pool's view, as an adapter has one."""
+
+    def __init__(self, pool: Pool, client: Client) -> None:
+        super().__init__(pool, client)
+        self._pool = pool
+
+
+def pool_of(*urls: str) -> tuple[SeenPool, Pool, Client]:
+    source = Random(1)
+    pool = Pool(urls, random=source.random, entropy=source.randbytes)
+    client = Client()
+    return SeenPool(pool, client), pool, client
+
+
+def test_a_pool_shows_its_gateways_besides() -> None:
+    seen, pool, _ = pool_of("ws://a.local", "ws://b.local")
+    assert str(seen.endpoint) == "ws://a.local/"
+    assert (seen.primary, seen.retry_at, seen.last_ending) == (None, None, None)
+    pool.start(0.0)
+    assert [health.name for health in seen.health()] == ["a.local:80", "b.local:80"]
+    assert seen.state is State.CONNECTING
+
+
+def test_a_pool_without_a_gateway_is_nowhere() -> None:
+    seen, _, _ = pool_of()
+    with pytest.raises(NotOnline):
+        _ = seen.endpoint
+
+
+def test_a_gateway_is_leaving_until_it_is_gone_and_another_one_with_its_name_is_not() -> None:
+    seen, pool, client = pool_of("ws://a.local", "ws://b.local")
+    pool.start(0.0)
+    name = "a.local:80"
+    assert not seen._is_leaving(name)
+    pool.transport_opened(1, 0.0)
+    pool.remove(name, 0.0)
+    while seen._is_leaving(name):
+        now = pool.next_timeout()
+        assert now is not None
+        pool.handle_timeout(now)
+    pool.add("ws://a.local", 100.0)
+    assert not seen._is_leaving(name)
+    pool.remove("b.local:80", 100.0)
+    client.deliver(FromGateway("b.local:80", Stopped()))
+    client.deliver(Stopped())
+    assert not seen._is_leaving("b.local:80")
