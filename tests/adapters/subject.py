@@ -12,17 +12,20 @@ Rules kept here:
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Unpack
 
+from butter_proto.backlog import QueuedRequest
 from butter_proto.device import Device
 from butter_proto.device_auth import SignedPayload
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending
 from butter_proto.events import Hello
 from butter_proto.machine import State, Stats
+from butter_proto.pool_gateway import GatewayHealth, PoolGateway
+from butter_proto.request_options import PoolOptions
 from butter_proto.settings import DEFAULT, Default, Settings
 
 PATIENCE: Final = 20.0
@@ -85,8 +88,37 @@ class Client(Protocol):
     def last_ending(self) -> Ending | None: ...
 
 
-class FullClient(Client, Protocol):
-    """What the two adapters have that are packages; the examples leave it out."""
+class FullClient(Protocol):
+    """What the two adapters have that are packages; the examples leave part of it out."""
+
+    def request(self, method: str, params: Any = None, **options: Unpack[PoolOptions]) -> Any:
+        """Make a request and wait for its payload."""
+
+    def submit(
+        self, method: str, params: Any = None, **options: Unpack[PoolOptions]
+    ) -> Future[Any]:
+        """Begin a request; cancelling the future cancels it in the adapter."""
+
+    def events(self, *names: str, limit: int = 1000) -> Stream:
+        """Subscribe to gateway events."""
+
+    def states(self) -> Stream:
+        """Watch the state events, the present one first."""
+
+    def wait_online(self, timeout: float | None = PATIENCE) -> object:
+        """Wait until the gateway is online."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def stats(self) -> Stats: ...
+
+    @property
+    def last_ending(self) -> Ending | None: ...
+
+    def queued(self) -> tuple[QueuedRequest, ...]:
+        """Return what waits for a connection."""
 
     def notices(self) -> Stream:
         """Listen to the notices."""
@@ -114,6 +146,25 @@ class FullClient(Client, Protocol):
 
     @property
     def endpoint(self) -> Endpoint: ...
+
+
+class PoolClient(FullClient, Protocol):
+    """Several gateways that serve as one."""
+
+    def from_gateways(self) -> Stream:
+        """Watch what each gateway tells of itself."""
+
+    def add(self, gateway: PoolGateway | str) -> str:
+        """Take one more gateway in."""
+
+    def remove(self, name: str, *, drain: float = 30.0) -> None:
+        """Let a gateway go, and wait until it is gone."""
+
+    def health(self) -> tuple[GatewayHealth, ...]:
+        """Tell how each gateway is."""
+
+    @property
+    def primary(self) -> str | None: ...
 
 
 class Subject(Protocol):
@@ -153,3 +204,16 @@ class FullSubject(Protocol):
         device: Device | None = None,
     ) -> AbstractContextManager[FullClient]:
         """Keep a gateway connected; ``on_online`` may block."""
+
+    def connect_pool(
+        self,
+        gateways: Iterable[PoolGateway | str],
+        *,
+        token: str | None = None,
+        timeout: float | None = PATIENCE,
+        settings: Settings | None = None,
+        wait: bool = True,
+        shared_state: bool = False,
+        on_online: Callable[[PoolClient], None] | None = None,
+    ) -> AbstractContextManager[PoolClient]:
+        """Keep several gateways connected; ``on_online`` may block."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -22,11 +22,13 @@ from butter_proto.endpoint import Endpoint
 from butter_proto.errors import Ending
 from butter_proto.events import Hello
 from butter_proto.machine import State, Stats
-from butter_proto.settings import DEFAULT, Default, Framing, Probe, Settings
+from butter_proto.pool import DRAIN_LIMIT
+from butter_proto.pool_gateway import PoolGateway
+from butter_proto.settings import Framing, Probe, Settings
 from butter_threads.streams import Stream
 from examples import asyncio_adapter
 from examples.websockets_host import WebSocketGateway
-from tests.adapters.subject import PATIENCE, Ended, FullClient
+from tests.adapters.subject import PATIENCE, Ended, FullClient, PoolClient
 from tests.adapters.worlds import AsyncioWorld, TrioWorld, World, entered, run_sync
 
 
@@ -60,28 +62,13 @@ class TrioClient:
     def __init__(self, world: TrioWorld, gateway: butter_trio.Gateway) -> None:
         self._world = world
         self._gateway = gateway
+        self.queued = gateway.queued
 
-    def request(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        timeout: float | Default | None = DEFAULT,
-        final: bool = False,
-    ) -> Any:
-        return self.submit(method, params, timeout=timeout, final=final).result(2 * PATIENCE)
+    def request(self, method: str, params: Any = None, **options: Any) -> Any:
+        return self.submit(method, params, **options).result(2 * PATIENCE)
 
-    def submit(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        timeout: float | Default | None = DEFAULT,
-        final: bool = False,
-    ) -> Future[Any]:
-        return self._world.submit(
-            partial(self._gateway.request, method, params, timeout=timeout, final=final)
-        )
+    def submit(self, method: str, params: Any = None, **options: Any) -> Future[Any]:
+        return self._world.submit(partial(self._gateway.request, method, params, **options))
 
     def events(self, *names: str, limit: int = 1000) -> _Stream:
         return self._stream(partial(self._gateway.events, *names, limit=limit))
@@ -133,6 +120,26 @@ class TrioClient:
         return _Stream(self._world, stream.__anext__, stream.close)
 
 
+class TrioPool(TrioClient):
+    def __init__(self, world: TrioWorld, pool: butter_trio.Pool) -> None:
+        super().__init__(world, pool)
+        self._pool = pool
+        self.health = pool.health
+
+    def from_gateways(self) -> _Stream:
+        return self._stream(self._pool.from_gateways)
+
+    def add(self, gateway: PoolGateway | str) -> str:
+        return self._world.submit(partial(self._pool.add, gateway)).result(PATIENCE)
+
+    def remove(self, name: str, *, drain: float = DRAIN_LIMIT) -> None:
+        self._world.submit(partial(self._pool.remove, name, drain=drain)).result(PATIENCE)
+
+    @property
+    def primary(self) -> str | None:
+        return self._pool.primary
+
+
 class TrioSubject:
     logger: Final = "butter_trio"
 
@@ -148,14 +155,27 @@ class TrioSubject:
         **options: Any,
     ) -> Iterator[TrioClient]:
         if on_online is not None:
-            options["on_online"] = partial(self._run_hook, on_online)
+            options["on_online"] = partial(self._run_hook, on_online, TrioClient)
         with entered(self._world, butter_trio.connect(url, **options)) as gateway:
             yield TrioClient(self._world, gateway)
 
+    @contextmanager
+    def connect_pool(
+        self,
+        gateways: Iterable[PoolGateway | str],
+        *,
+        on_online: Callable[[PoolClient], None] | None = None,
+        **options: Any,
+    ) -> Iterator[TrioPool]:
+        if on_online is not None:
+            options["on_online"] = partial(self._run_hook, on_online, TrioPool)
+        with entered(self._world, butter_trio.connect_pool(gateways, **options)) as pool:
+            yield TrioPool(self._world, pool)
+
     async def _run_hook(
-        self, hook: Callable[[FullClient], None], gateway: butter_trio.Gateway
+        self, hook: Callable[[Any], None], kind: Callable[..., Any], gateway: butter_trio.Gateway
     ) -> None:
-        client = TrioClient(self._world, gateway)
+        client = kind(self._world, gateway)
         await trio.to_thread.run_sync(hook, client, abandon_on_cancel=True)
 
 
@@ -188,11 +208,16 @@ class ThreadsClient:
 
     def __init__(self, gateway: butter_threads.Gateway) -> None:
         self._gateway = gateway
-        self.request = gateway.request
-        self.submit = gateway.submit
         self.probe = gateway.probe
         self.reconnect_now = gateway.reconnect_now
         self.use_credentials = gateway.use_credentials
+        self.queued = gateway.queued
+
+    def request(self, method: str, params: Any = None, **options: Any) -> Any:
+        return self._gateway.request(method, params, **options)
+
+    def submit(self, method: str, params: Any = None, **options: Any) -> Future[Any]:
+        return self._gateway.submit(method, params, **options)
 
     def events(self, *names: str, limit: int = 1000) -> ThreadsStream:
         return ThreadsStream(self._gateway.events(*names, limit=limit, timeout=PATIENCE))
@@ -231,6 +256,22 @@ class ThreadsClient:
         return self._gateway.endpoint
 
 
+class ThreadsPool(ThreadsClient):
+    def __init__(self, pool: butter_threads.Pool) -> None:
+        super().__init__(pool)
+        self._pool = pool
+        self.add = pool.add
+        self.remove = pool.remove
+        self.health = pool.health
+
+    def from_gateways(self) -> ThreadsStream:
+        return ThreadsStream(self._pool.from_gateways(timeout=PATIENCE))
+
+    @property
+    def primary(self) -> str | None:
+        return self._pool.primary
+
+
 class ThreadsSubject:
     logger: Final = "butter_threads"
 
@@ -246,6 +287,19 @@ class ThreadsSubject:
             options["on_online"] = lambda gateway: on_online(ThreadsClient(gateway))
         with butter_threads.connect(url, **options) as gateway:
             yield ThreadsClient(gateway)
+
+    @contextmanager
+    def connect_pool(
+        self,
+        gateways: Iterable[PoolGateway | str],
+        *,
+        on_online: Callable[[PoolClient], None] | None = None,
+        **options: Any,
+    ) -> Iterator[ThreadsPool]:
+        if on_online is not None:
+            options["on_online"] = lambda pool: on_online(ThreadsPool(pool))
+        with butter_threads.connect_pool(gateways, **options) as pool:
+            yield ThreadsPool(pool)
 
 
 @contextmanager
