@@ -27,6 +27,7 @@ from butter_proto.testing import StandInGateway
 from butter_trio import RequestRefused, connect
 from butter_trio.serve import serve
 from butter_trio.testing import memory_dial
+from examples import redundant_pool
 from examples.metrics_exporter import CONTENT_TYPE, METRICS, exporter, render
 from examples.streaming_chat import LOOK_AGAIN, NoReply, Standing, Turn, chat
 from tests.trio.scenario import URL, real_time, virtual_time
@@ -544,3 +545,57 @@ def test_the_exporter_runs_as_a_script_while_the_gateway_is_away() -> None:
     assert samples["openbutter_attempts_total"] >= 1
     assert samples["openbutter_hellos_total"] == 0
     assert "Traceback" not in logged
+
+
+# --- redundant_pool -------------------------------------------------------------------------
+
+
+def run_pool(*urls: str, token: str = "s3cret") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "examples/redundant_pool.py", *urls],
+        cwd=TOP,
+        env=os.environ | {"PYTHONPATH": str(TOP), "OPENCLAW_GATEWAY_TOKEN": token},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_pool_runs_as_a_script_and_sends_once() -> None:
+    sessions = [Session(StandInGateway(token="s3cret", seed=seed)) for seed in (1, 2)]
+    first, second = (butter_threads.serve.serve(session.gateway) for session in sessions)
+    with first as url, second as other:
+        script = run_pool(url, other)
+    assert (script.returncode, script.stderr) == (0, "")
+    [key] = [key for session in sessions for key in session.sent]
+    sent, *shown = script.stdout.splitlines()
+    assert sent == f"started, run {key}"
+    assert [line.partition(": ")[0] for line in shown] == [
+        address.removeprefix("ws://") for address in (url, other)
+    ]
+    assert [line for line in shown if line.endswith("online, primary")] != []
+
+
+def test_the_pool_names_the_key_where_nobody_can_know() -> None:
+    """The gateway is started anew in the middle, so the message is not sent again."""
+    gateway = StandInGateway()
+    keys: list[str] = []
+
+    def take(params: dict[str, Any]) -> None:
+        keys.append(params["idempotencyKey"])
+        gateway.restart("another boot")
+
+    gateway.reply("chat.send", take, delay=math.inf)
+    with butter_threads.serve.serve(gateway) as url, butter_threads.connect_pool([url]) as pool:
+        said = redundant_pool.send(pool, "main", "Hello")
+    assert "may have executed" in said
+    assert [said.rpartition(" ")[2]] == keys
+
+
+def test_the_pool_says_what_to_do_where_no_gateway_lets_it_in() -> None:
+    with butter_threads.serve.serve(StandInGateway(token="s3cret")) as url:
+        script = run_pool(url, token="wrong")
+    assert script.returncode == 1
+    assert "AUTH_TOKEN_MISMATCH" in script.stderr
+    assert "Traceback" not in script.stderr
