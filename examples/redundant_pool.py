@@ -7,8 +7,8 @@ Rules kept here:
 * The message has an idempotency key of its own, made by the client. With it the message may be
   sent again where its connection fell: to the same process of the gateway, never to another one.
 * ``offline=QUEUE`` lets it wait for a connection, not longer than its deadline.
-* Where nobody can know whether it was executed, that is what is printed, with the key: whoever
-  sends it again by that key sends it once.
+* Where nobody can know whether it was executed, that is what is printed, with the key:
+  ``chat.history`` has a row with "<key>:user" where the turn began.
 """
 
 from __future__ import annotations

@@ -187,6 +187,17 @@ def test_connect_times_out_with_the_ending_of_the_one_that_had_one(
     several["a"].resume()
 
 
+def test_an_empty_pool_gives_up_and_can_be_filled(subject: FullSubject, several: Several) -> None:
+    with pytest.raises(GaveUp, match="add one"), subject.connect_pool([]):
+        raise AssertionError
+    with subject.connect_pool([], token=TOKEN, wait=False) as pool:
+        with pytest.raises(NotOnline):
+            pool.request("who", offline=Offline.QUEUE)
+        assert pool.add(several.of("a")[0]) == "a"
+        pool.wait_online()
+        assert pool.request("who") == "a"
+
+
 # --- another gateway takes over -------------------------------------------------------------
 
 
