@@ -14,14 +14,16 @@ from functools import partial, wraps
 from itertools import pairwise
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
+import attrs
 import trio
 
 import butter_threads
 import butter_trio
 from butter_proto.errors import EndKind
 from butter_proto.events import Connecting, GaveUp, Notice, Retrying, StateEvent
+from butter_proto.identity import BACKEND
 from butter_proto.machine import OpenTransport
-from butter_proto.settings import Settings
+from butter_proto.settings import ReconnectSettings, Settings
 
 from . import async_threads
 from .async_threads import AsyncGateway, AsyncStream
@@ -38,6 +40,11 @@ ADAPTERS: Final[Mapping[str, Connect]] = {
     "trio": butter_trio.connect,
     "threads": async_threads.connect,
 }
+ADMIN: Final = Settings(identity=attrs.evolve(BACKEND, scopes=("operator.admin",)))
+IMPATIENT: Final = Settings(
+    reconnect=ReconnectSettings(base=0.1, factor=1.0, cap=0.1, minimum=0.05)
+)
+"""Knocks as fast as the gateway's hints allow."""
 _NARROW: Final = (socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
 _adapter: Final = ContextVar[str]("adapter")
 

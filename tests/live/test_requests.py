@@ -14,11 +14,10 @@ from butter_proto.settings import KeepaliveSettings, Probe, Settings
 
 from .narrow_relay import narrow_relay
 from .real_gateway import RealGateway
-from .scenario import ADAPTERS, Client, connected, narrow_dial, scenario
+from .scenario import ADAPTERS, ADMIN, Client, connected, narrow_dial, scenario
 
 pytestmark = pytest.mark.live
 
-ADMIN = Settings(identity=attrs.evolve(BACKEND, scopes=("operator.admin",)))
 READER = Settings(identity=attrs.evolve(BACKEND, scopes=("operator.read",)))
 
 

@@ -8,7 +8,7 @@ an end and a start (wire.md 7).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -18,26 +18,22 @@ import trio
 
 from butter_proto.errors import Ending, NotOnline, RequestFailed
 from butter_proto.events import Offline, Online
-from butter_proto.settings import ReconnectSettings, Settings
 
 from .real_gateway import RealGateway
-from .scenario import ADAPTERS, Client, Timeline, connected, scenario, timeline
+from .restarts import restarted
+from .scenario import ADAPTERS, IMPATIENT, Client, Timeline, connected, scenario, timeline
 
 pytestmark = pytest.mark.live
 
 CALLERS: Final = 8
-IMPATIENT: Final = Settings(
-    reconnect=ReconnectSettings(base=0.1, factor=1.0, cap=0.1, minimum=0.05)
-)
 NEWCOMERS: Final = 4
 """Of each adapter: enough to meet the 503, with which the upgrade is answered for a moment only."""
 
 
 @attrs.frozen
 class Restart:
-    """One way to go and come back, and what it must look like from here."""
+    """What one way to go and come back must look like from here."""
 
-    act: Callable[[RealGateway], None]
     endings: frozenset[str]
     """How the connection that was online ends: one of these."""
     hinted: bool
@@ -46,31 +42,13 @@ class Restart:
     """What newcomers meet before they are online."""
 
 
-def kill(gateway: RealGateway) -> None:
-    gateway.kill()
-    gateway.start()
-
-
-def terminate(gateway: RealGateway) -> None:
-    gateway.terminate()
-    assert gateway.wait_exit(30.0) == 0
-    gateway.start()
-
-
 STARTING: Final = frozenset({"connection refused", "startup-sidecars"})
 RESTARTS: Final = {
     "SIGKILL": Restart(
-        kill, frozenset({"the stream ended", "connection reset"}), hinted=False, phases=STARTING
+        frozenset({"the stream ended", "connection reset"}), hinted=False, phases=STARTING
     ),
-    "SIGTERM": Restart(
-        terminate, frozenset({"close 1012"}), hinted=False, phases=STARTING | {"HTTP 503"}
-    ),
-    "SIGUSR2": Restart(
-        RealGateway.restart_in_process,
-        frozenset({"close 1012"}),
-        hinted=True,
-        phases=STARTING | {"HTTP 503"},
-    ),
+    "SIGTERM": Restart(frozenset({"close 1012"}), hinted=False, phases=STARTING | {"HTTP 503"}),
+    "SIGUSR2": Restart(frozenset({"close 1012"}), hinted=True, phases=STARTING | {"HTTP 503"}),
 }
 
 
@@ -150,8 +128,7 @@ async def test_a_restart_ends_online_again_with_an_outcome_for_every_request(
         record_property(f"{name} to {what}, s", f"{trio.current_time() - began:.2f}")
 
     async def act() -> None:
-        await trio.to_thread.run_sync(restart.act, gateway)
-        await trio.to_thread.run_sync(gateway.wait_ready)
+        await restarted(gateway, name)
         record("the gateway's ready")
 
     async def knock(over: str) -> None:

@@ -15,21 +15,18 @@ import pytest
 import trio
 
 from butter_proto.machine import OpenTransport
-from butter_trio import Gateway, ReconnectSettings, Settings, connect, dial_tcp
+from butter_trio import Gateway, connect, dial_tcp
 from examples.streaming_chat import Turn, chat
 
 from .fake_model import FakeModel
 from .real_gateway import RealGateway
-from .scenario import scenario
+from .restarts import kill_and_start
+from .scenario import IMPATIENT, scenario
 
 pytestmark = pytest.mark.live
 
 REPLY: Final = " ".join(f"word{n}" for n in range(30))
 BEGUN_AGAIN: Final = "\n[begun again]\n"
-IMPATIENT: Final = Settings(
-    reconnect=ReconnectSettings(base=0.1, factor=1.0, cap=0.1, minimum=0.05)
-)
-"""So that it is back before the gateway takes up what was interrupted."""
 
 
 class Printed:
@@ -68,12 +65,8 @@ async def rows_of(client: Gateway, message: str) -> Counter[str]:
 
 
 def impatient(gateway: RealGateway) -> AbstractAsyncContextManager[Gateway]:
+    """Connect so that it is back before the gateway takes up what was interrupted."""
     return connect(gateway.url, token=gateway.token, settings=IMPATIENT)
-
-
-async def restart(gateway: RealGateway) -> None:
-    await trio.to_thread.run_sync(gateway.kill)
-    await trio.to_thread.run_sync(gateway.start)
 
 
 async def chat_and(
@@ -120,7 +113,7 @@ async def test_a_kill_in_the_middle_begins_the_reply_again_but_sends_nothing_aga
     async def kill(printed: Printed) -> None:
         await printed.until("word5")
         began = trio.current_time()
-        await restart(gateway_with_model)
+        await trio.to_thread.run_sync(kill_and_start, gateway_with_model)
         await printed.until(BEGUN_AGAIN)
         record_property("SIGKILL to the reply begun again, s", f"{trio.current_time() - began:.2f}")
 
@@ -142,7 +135,7 @@ async def test_a_message_whose_gateway_is_killed_at_once_is_still_answered_once(
 
     async def kill(_: Printed) -> None:
         await trio.sleep(0.1)
-        await restart(gateway_with_model)
+        await trio.to_thread.run_sync(kill_and_start, gateway_with_model)
 
     async with impatient(gateway_with_model) as client:
         printed = await chat_and(client, "kill at once", kill)
