@@ -6,7 +6,11 @@
 | one that is running already | the fixtures of conftest.py |
 | to connect over both adapters, and to watch | scenario |
 | a remote client: an address of its own, over ws or wss | remote_relay |
+| to restart one: SIGKILL, SIGTERM, SIGUSR2 | restarts |
+| what each of several has executed | executions.Ledger |
+| a stream of events from each of several | feed |
 | a slow line | narrow_relay |
+| a line on which the answers are lost | withholding_relay |
 | somebody in between who replays a challenge | replaying_relay |
 | a device in files, in this process and in others | kept_device |
 | a proxy | tests/local_proxies.py |

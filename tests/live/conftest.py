@@ -1,4 +1,4 @@
-"""One real gateway per module, and the measured figures at the end of the run.
+"""The real gateways of a module, and the measured figures at the end of the run.
 
 A gateway that cannot be installed or started fails the tests, and the text says why.
 """
@@ -6,6 +6,8 @@ A gateway that cannot be installed or started fails the tests, and the text says
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -42,6 +44,14 @@ def gateway_with_model(model: FakeModel) -> Iterator[RealGateway]:
 
 
 @pytest.fixture(scope="module")
+def two_gateways() -> Iterator[dict[str, RealGateway]]:
+    """Yield two gateways that share nothing, by name; a test that hurts one leaves it running."""
+    gateways = {"first": RealGateway(), "second": RealGateway()}
+    with _started(*gateways.values()):
+        yield gateways
+
+
+@pytest.fixture(scope="module")
 def proxied_gateway() -> Iterator[RealGateway]:
     """Yield a gateway that believes a proxy on loopback: reached by a `remote_relay`."""
     yield from _running(RealGateway(trusted_proxies=True))
@@ -72,14 +82,22 @@ def gateway_two_hours_ahead() -> Iterator[RealGateway]:
 
 
 def _running(gateway: RealGateway) -> Iterator[RealGateway]:
-    try:
-        gateway.__enter__()
-    except GatewayFailed as error:
-        raise _failed(f"the gateway does not start: {error}") from None
-    try:
+    with _started(gateway):
         yield gateway
-    finally:
-        gateway.stop()
+
+
+@contextmanager
+def _started(*gateways: RealGateway) -> Iterator[None]:
+    """Start them side by side, and stop them all."""
+    with ExitStack() as ends:
+        for gateway in gateways:
+            ends.callback(gateway.stop)
+        with ThreadPoolExecutor(len(gateways)) as threads:
+            try:
+                list(threads.map(RealGateway.__enter__, gateways))
+            except GatewayFailed as error:
+                raise _failed(f"the gateway does not start: {error}") from None
+        yield
 
 
 def _failed(text: str) -> BaseException:
