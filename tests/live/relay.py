@@ -11,14 +11,21 @@ CHUNK: Final = 64 * 1024
 
 
 async def relay(
-    client: trio.abc.Stream, gateway: trio.abc.Stream, upload: Callable[[], Awaitable[None]]
+    client: trio.abc.Stream,
+    gateway: trio.abc.Stream,
+    upload: Callable[[], Awaitable[None]],
+    deliver: Callable[[bytes], Awaitable[None]] | None = None,
 ) -> None:
-    """Pass the gateway's bytes down, while `upload` passes the client's up, until either ends."""
+    """Pass the gateway's bytes down, while `upload` passes the client's up, until either ends.
+
+    They pass through `deliver`, where it is given.
+    """
+    down = client.send_all if deliver is None else deliver
     async with client, gateway, trio.open_nursery() as nursery:
 
         async def download() -> None:
             async for data in gateway:
-                await client.send_all(data)
+                await down(bytes(data))
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(download)
