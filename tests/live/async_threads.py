@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 import trio
 
@@ -22,10 +22,11 @@ import butter_threads
 from butter_proto.device_auth import SignedPayload
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import ConnectionEnded, Ending
-from butter_proto.events import EventsMissed, GatewayEvent, Hello, Notice, StateEvent
+from butter_proto.events import EventsMissed, FromGateway, GatewayEvent, Hello, Notice, StateEvent
 from butter_proto.machine import State, Stats
+from butter_proto.pool_gateway import GatewayHealth, PoolGateway
+from butter_proto.request_options import RequestOptions
 from butter_proto.secret import Secret
-from butter_proto.settings import DEFAULT, Default
 from butter_threads.streams import Stream
 
 _T = TypeVar("_T")
@@ -116,28 +117,10 @@ class AsyncGateway:
         return AsyncStream(self._gateway.notices())
 
     async def request(
-        self,
-        method: str,
-        params: Any = None,
-        *,
-        timeout: float | Default | None = DEFAULT,  # noqa: ASYNC109 - as in butter_trio
-        final: bool = False,
+        self, method: str, params: Any = None, **options: Unpack[RequestOptions]
     ) -> Any:
         await trio.lowlevel.checkpoint_if_cancelled()
-        settled = trio.Event()
-        soon = _soon_on_trio()
-
-        def wake(_: Future[Any]) -> None:
-            soon(settled.set)
-
-        future = self._gateway.submit(method, params, timeout=timeout, final=final)
-        future.add_done_callback(wake)
-        try:
-            await settled.wait()
-        except trio.Cancelled:
-            future.cancel()
-            raise
-        return future.result()
+        return await _result(self._gateway.submit(method, params, **options))
 
     async def wait_online(self, timeout: float | None = None) -> Hello:  # noqa: ASYNC109
         wait = partial(self._gateway.wait_online, timeout)
@@ -153,6 +136,37 @@ class AsyncGateway:
         self._gateway.reconnect_now(signed=signed)
 
 
+class AsyncPool(AsyncGateway):
+    """A `butter_threads.Pool`, to be used as one of `butter_trio` is."""
+
+    def __init__(self, pool: butter_threads.Pool) -> None:
+        super().__init__(pool)
+        self._pool = pool
+
+    @property
+    def primary(self) -> str | None:
+        return self._pool.primary
+
+    def health(self) -> tuple[GatewayHealth, ...]:
+        return self._pool.health()
+
+    def from_gateways(self) -> AsyncStream[FromGateway]:
+        return AsyncStream(self._pool.from_gateways())
+
+    async def request(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        gateway: str | None = None,
+        spread: bool = False,
+        **options: Unpack[RequestOptions],
+    ) -> Any:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        submitted = self._pool.submit(method, params, gateway=gateway, spread=spread, **options)
+        return await _result(submitted)
+
+
 @asynccontextmanager
 async def connect(
     url: str,
@@ -164,10 +178,33 @@ async def connect(
     """Do what `butter_trio.connect` does; the options are those of `butter_threads.connect`."""
     gateway = butter_threads.connect(url, wait=False, **options)
     client = AsyncGateway(gateway)
-    try:
+    async with _closing(gateway):
         if wait:
             await client.wait_online(timeout)
         yield client
+
+
+@asynccontextmanager
+async def connect_pool(
+    gateways: Iterable[PoolGateway | str],
+    *,
+    timeout: float | None = 60.0,  # noqa: ASYNC109 - as in butter_trio
+    wait: bool = True,
+    **options: Any,
+) -> AsyncIterator[AsyncPool]:
+    """Do what `butter_trio.connect_pool` does; the options are those of `butter_threads`."""
+    pool = butter_threads.connect_pool(gateways, wait=False, **options)
+    client = AsyncPool(pool)
+    async with _closing(pool):
+        if wait:
+            await client.wait_online(timeout)
+        yield client
+
+
+@asynccontextmanager
+async def _closing(gateway: butter_threads.Gateway) -> AsyncIterator[None]:
+    try:
+        yield
     except BaseException:
         await _close(gateway, abort=True)
         raise
@@ -178,6 +215,23 @@ async def _close(gateway: butter_threads.Gateway, *, abort: bool) -> None:
     """Close it whatever is cancelled: it takes ``close_timeout`` at most."""
     with trio.CancelScope(shield=True):
         await trio.to_thread.run_sync(partial(gateway.close, abort=abort))
+
+
+async def _result(future: Future[Any]) -> Any:
+    """Wait for what a request comes to; cancelled, take it back."""
+    settled = trio.Event()
+    soon = _soon_on_trio()
+
+    def wake(_: Future[Any]) -> None:
+        soon(settled.set)
+
+    future.add_done_callback(wake)
+    try:
+        await settled.wait()
+    except trio.Cancelled:
+        future.cancel()
+        raise
+    return future.result()
 
 
 def _soon_on_trio() -> Callable[..., None]:

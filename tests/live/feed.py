@@ -37,6 +37,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.entries: list[tuple[float, Fed | EventsMissed]] = []
+        self._news = trio.lowlevel.ParkingLot()
 
     async def follow(self, events: AsyncIterator[GatewayEvent | EventsMissed]) -> None:
         """Note the events of a subscription to ``chat``; those of no feed are left out."""
@@ -47,6 +48,13 @@ class Heard:
         noted = event if isinstance(event, EventsMissed) else _fed(event)
         if noted is not None:
             self.entries.append((trio.current_time(), noted))
+            self._news.unpark_all()
+
+    async def until(self, *course: str | MissReason) -> None:
+        """Wait until this is the course of what was heard, and not another one."""
+        while (heard := tuple(self.course())) != course:
+            assert heard == course[: len(heard)]
+            await self._news.park()
 
     def course(self) -> list[str | MissReason]:
         """Return whose events came, each run of one gateway once, and each loss in its place."""
@@ -57,6 +65,13 @@ class Heard:
             elif course[-1:] != [noted.gateway]:
                 course.append(noted.gateway)
         return course
+
+    def first_loss(self) -> tuple[float, float]:
+        """Return when the first loss was told, and when the next event came."""
+        [at, *_] = [
+            n for n, (_, noted) in enumerate(self.entries) if isinstance(noted, EventsMissed)
+        ]
+        return self.entries[at][0], self.entries[at + 1][0]
 
     def assert_without_a_gap(self) -> None:
         """Within a gateway's run every number follows the one before."""

@@ -23,10 +23,11 @@ from butter_proto.errors import EndKind
 from butter_proto.events import Connecting, GaveUp, Notice, Retrying, StateEvent
 from butter_proto.identity import BACKEND
 from butter_proto.machine import OpenTransport
+from butter_proto.pool_gateway import PoolGateway
 from butter_proto.settings import ReconnectSettings, Settings
 
 from . import async_threads
-from .async_threads import AsyncGateway, AsyncStream
+from .async_threads import AsyncGateway, AsyncPool, AsyncStream
 from .real_gateway import RealGateway
 
 _P = ParamSpec("_P")
@@ -35,10 +36,16 @@ _N = TypeVar("_N", bound=Notice)
 
 Client = butter_trio.Gateway | AsyncGateway
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
+Pool = butter_trio.Pool | AsyncPool
+ConnectPool = Callable[..., AbstractAsyncContextManager[Pool]]
 
 ADAPTERS: Final[Mapping[str, Connect]] = {
     "trio": butter_trio.connect,
     "threads": async_threads.connect,
+}
+POOLS: Final[Mapping[str, ConnectPool]] = {
+    "trio": butter_trio.connect_pool,
+    "threads": async_threads.connect_pool,
 }
 ADMIN: Final = Settings(identity=attrs.evolve(BACKEND, scopes=("operator.admin",)))
 IMPATIENT: Final = Settings(
@@ -111,6 +118,25 @@ def connected(
     options.setdefault("token", gateway.token)
     connect = ADAPTERS[over or adapter()]
     return connect(url or gateway.url, settings=settings, **options)
+
+
+def pooled(
+    gateways: Mapping[str, RealGateway],
+    settings: Settings | None = None,
+    *,
+    over: str | None = None,
+    **options: Any,
+) -> AbstractAsyncContextManager[Pool]:
+    """Connect a pool of these gateways, each with its own token; the first is the best one.
+
+    ``over`` as in `connected`.
+    """
+    members = [
+        PoolGateway(gateway.url, name=name, token=gateway.token)
+        for name, gateway in gateways.items()
+    ]
+    connect = POOLS[over or adapter()]
+    return connect(members, settings=settings, **options)
 
 
 @asynccontextmanager
