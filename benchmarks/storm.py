@@ -193,14 +193,15 @@ def plot(storms: list[Storm], path: Path) -> None:
     recovered = [one.recovered_at for one in shown if one.recovered_at is not None]
     end = int(min(LONGEST, 4 * min(recovered))) if recovered else int(LONGEST)
     seconds = range(end)
-    for one in shown:
-        above.plot(seconds, [one.attempts[second] for second in seconds], label=one.policy)
+    for one, style in zip(shown, ("-", "--", "-"), strict=False):  # two are alike for a minute
+        counts = [one.attempts[second] for second in seconds]
+        above.plot(seconds, counts, style, label=one.policy)
         came = 0
         share = []
         for second in seconds:
             came += one.online[second]
             share.append(100 * came / clients)
-        below.plot(seconds, share, label=one.policy)
+        below.plot(seconds, share, style, label=one.policy)
     above.set_yscale("symlog")
     above.set_ylabel("connects in a second")
     above.set_title(f"{clients:,} clients of one gateway that restarts at 0 s")
