@@ -59,6 +59,11 @@ def test_nothing_happens_before_start() -> None:
     assert machine.next_timeout() is None
 
 
+def test_the_bound_of_what_waits_to_be_pulled_is_told_to_adapters() -> None:
+    settings = Settings(limits=Limits(max_event_bytes=10))
+    assert connector(settings=settings).max_event_bytes == 10
+
+
 def test_start_asks_for_a_transport() -> None:
     machine = connector("wss://gateway.example:8443/path?token=t&x=1")
     machine.start(0.0)
