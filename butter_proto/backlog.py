@@ -153,6 +153,7 @@ class Backlog:
         if request is None:
             return None
         self._take_out(request)
+        request.forget()
         return request.delivery
 
     def handle_timeout(self, now: float) -> None:
@@ -242,4 +243,5 @@ class Backlog:
         text: str = "",
     ) -> None:
         self._take_out(request)
+        request.forget()
         self._tell(request.failed(request.delivery, timed_out=timed_out, ending=ending, text=text))

@@ -216,6 +216,7 @@ class Connection:
                 check_size(self.hello, request.size)
             except MessageTooLarge as error:  # it was accepted before this gateway was known
                 self._queue.put(request.failed(request.delivery, text=str(error)))
+                request.forget()
             else:
                 self._requests.add(request, now)
 

@@ -88,6 +88,10 @@ class PendingRequest:
             return Delivery.MAY_HAVE_EXECUTED
         return Delivery.NOT_SENT if self.refusal is None else Delivery.REFUSED
 
+    def forget(self) -> None:
+        """Keep nothing of what it said: tables of deadlines may still hold it for a while."""
+        self.payload = b""
+
     def failed(
         self,
         delivery: Delivery,

@@ -188,6 +188,7 @@ class Requests:
                 carried.append(request)
             else:
                 outcomes.append(request.failed(request.delivery, ending=ending))
+                request.forget()
             request.outgoing = None
         return outcomes, carried
 
@@ -253,7 +254,7 @@ class Requests:
 
     def _forget(self, request: PendingRequest) -> None:
         self.bytes -= request.size
-        request.payload = b""
+        request.forget()
 
 
 def _is_carried(

@@ -16,6 +16,7 @@ from butter_proto import (
     FaultKind,
     Framing,
     Limits,
+    Offline,
     PendingFull,
     Settings,
     TransportFault,
@@ -25,6 +26,7 @@ from butter_proto.errors import MAX_REFUSAL_BODY
 from butter_proto.frames import encode_request
 from butter_proto.machine import OpenTransport
 from butter_proto.outbox import MAX_PONGS, Outgoing
+from butter_proto.pending import PendingRequest
 from butter_proto.websocket import MAX_HEAD
 from tests.proto.gateway_side import TOKEN, answered, close, event, frame, said
 from tests.proto.operations import World, new_machine, pull_commands, pull_events
@@ -151,6 +153,24 @@ def test_g9_requests_taken_back_before_they_left_leave_nothing_behind(framing: F
 
 
 # --- requests ------------------------------------------------------------------------------------
+
+
+def bytes_of_requests() -> int:
+    """Add up what is kept of the requests of every machine."""
+    gc.collect()
+    return sum(len(one.payload) for one in gc.get_objects() if isinstance(one, PendingRequest))
+
+
+def test_g9_nothing_is_kept_of_what_a_queued_request_said_that_was_taken_back() -> None:
+    """Not even while another deadline stands before its own."""
+    world = World(Settings(token=TOKEN))
+    world.give("request", "echo", offline=Offline.QUEUE, timeout=900.0)
+    before = bytes_of_requests()
+    for _ in range(50):
+        params = {"blob": "x" * 1000}
+        queued = world.give("request", "echo", params, offline=Offline.QUEUE, timeout=1000.0)
+        world.give("cancel", queued)
+    assert bytes_of_requests() == before
 
 
 @over_both_framings
