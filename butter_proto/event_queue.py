@@ -49,6 +49,17 @@ class _Overflow:
 _Waiting = events.PoolEvent | _Overflow
 
 
+class _Line:
+    """Events that wait in their order."""
+
+    __slots__ = ("events", "overflow")
+
+    def __init__(self) -> None:
+        self.events: deque[_Waiting] = deque()
+        self.overflow: _Overflow | None = None
+        """Where gateway events were dropped, if none was queued here since."""
+
+
 class EventStore:
     """All events that wait, first in first out, and what they count."""
 
@@ -56,17 +67,14 @@ class EventStore:
         "droppable",
         "event_bytes",
         "limits",
-        "overflow",
+        "line",
         "pending",
-        "queue",
         "state_changes",
     )
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.queue: deque[_Waiting] = deque()
-        self.overflow: _Overflow | None = None
-        """Where events were dropped, if none was queued since."""
+        self.line = _Line()
         self.droppable = 0
         """Gateway events and measurements not yet pulled."""
         self.event_bytes = 0
@@ -84,13 +92,13 @@ class EventStore:
 
     def put(self, event: events.PoolEvent) -> None:
         """Queue what must be told."""
-        self.queue.append(event)
+        self.line.events.append(event)
 
     def next(self) -> events.PoolEvent | None:
         """Take the oldest event, or None."""
-        if not self.queue:
+        if not self.line.events:
             return None
-        waiting = self.queue.popleft()
+        waiting = self.line.events.popleft()
         self.took(waiting)
         return waiting.told() if isinstance(waiting, _Overflow) else waiting
 
@@ -142,7 +150,7 @@ class EventQueue:
         self._standing = standing or Standing()
         self._on_state = on_state
         self._followers = followers
-        self._into = store.queue
+        self._into = store.line
         self._room = True
         self._told: type[events.StateEvent] | None = None
 
@@ -178,48 +186,50 @@ class EventQueue:
             if not self._room:
                 return
             self.store.droppable += 1
-        into = self._into if type(notice) is events.RoundTrip else self.store.queue
-        into.append(self._signed(notice))
+        into = self._into if type(notice) is events.RoundTrip else self.store.line
+        into.events.append(self._signed(notice))
 
     def put_gateway_event(self, event: events.GatewayEvent, missed_before: int) -> None:
         """Queue a gateway event, before it the gap that it shows."""
-        if not self._standing.primary and self._into is self.store.queue:
+        if not self._standing.primary and self._into is self.store.line:
             return
         if not self._room:
             self._drop(missed_before)
             return
         if missed_before:
             gap = events.EventsMissed(events.MissReason.GAP, missed_before)
-            self._into.append(self._signed(gap))
-        self.store.overflow = None
+            self._into.events.append(self._signed(gap))
+        self._into.overflow = None
         self.store.droppable += 1
         self.store.event_bytes += event.size
-        self._into.append(self._signed(event))
+        self._into.events.append(self._signed(event))
 
     def hold(self) -> None:
         """Keep gateway events and round trips back from now on."""
-        self._into = deque()
-        self.store.overflow = None
+        self._into = _Line()
 
     def release(self) -> None:
         """Queue what was held, behind everything else; where nothing is held it does nothing.
 
         Without its gateway events, where those are not told.
         """
-        held, self._into = self._into, self.store.queue
-        if held is self.store.queue:
+        line = self.store.line
+        held, self._into = self._into, line
+        if held is line:
             return
-        for waiting in held:
+        for waiting in held.events:
             if self._standing.primary or _is_measurement(waiting):
-                self.store.queue.append(waiting)
+                line.events.append(waiting)
             else:
                 self.store.took(waiting)
+        if self._standing.primary:
+            line.overflow = held.overflow
 
     def drop_held(self) -> None:
         """Forget what was held: its connection never came to Online."""
-        held, self._into = self._into, self.store.queue
-        assert held is not self.store.queue
-        for waiting in held:
+        held, self._into = self._into, self.store.line
+        assert held is not self.store.line
+        for waiting in held.events:
             self.store.took(waiting)
 
     def _signed(self, event: events.Event) -> events.PoolEvent:
@@ -228,10 +238,10 @@ class EventQueue:
         return event if name is None else events.FromGateway(name, event)
 
     def _drop(self, missed_before: int) -> None:
-        name, overflow = self._standing.name, self.store.overflow
+        name, overflow = self._standing.name, self._into.overflow
         if overflow is None or overflow.taken or overflow.gateway != name:
-            overflow = self.store.overflow = _Overflow(name)
-            self._into.append(overflow)
+            overflow = self._into.overflow = _Overflow(name)
+            self._into.events.append(overflow)
         overflow.count += missed_before + 1
         self._counters.dropped_events += 1
 

@@ -11,9 +11,10 @@ from butter_proto.counters import Counters
 from butter_proto.device import DeviceToken
 from butter_proto.errors import Delivery, Ending, EndKind
 from butter_proto.event_queue import EventQueue, EventStore
-from butter_proto.events import EventsMissed, GatewayEvent, MissReason
+from butter_proto.events import EventsMissed, FromGateway, GatewayEvent, MissReason
 from butter_proto.secret import Secret
 from butter_proto.settings import Limits
+from butter_proto.standing import Standing
 
 ENDING = Ending(EndKind.END_OF_STREAM)
 
@@ -317,3 +318,23 @@ def test_every_event_is_told_once_or_counted_in_the_loss_at_its_place(
     assert counters.dropped_events == received - kept
     assert [item for item in told if isinstance(item, events.Replied)] == put
     assert queue.store.pending == 0
+
+
+def test_losses_of_one_that_is_held_and_of_another_one_are_two_however_they_alternate() -> None:
+    """Else each would close the other's, and what nobody pulls would grow without bound (G9)."""
+    store = EventStore(Limits(max_events=1))
+    primary = EventQueue(store, Counters(), Standing("a"))
+    comes = EventQueue(store, Counters(), standing := Standing("b", primary=False))
+    put_each(primary, event(1))
+    comes.hold()
+    for number in range(2, 12):
+        put_each(primary, event(number))
+        put_each(comes, event(number))
+    standing.primary = True
+    comes.release()
+    put_each(comes, event(12))
+    assert list(iter(store.next, None)) == [
+        FromGateway("a", event(1)),
+        FromGateway("a", overflow(10)),
+        FromGateway("b", overflow(11)),
+    ]
