@@ -66,7 +66,7 @@ from butter_proto.proxy_address import (
     proxy_from_environment,
 )
 from butter_proto.reconnect import ROWS, Action, Attempts, Decision, decide
-from butter_proto.request_options import AUTO, Auto, Offline, RequestOptions
+from butter_proto.request_options import AUTO, Auto, Offline, PoolOptions, RequestOptions
 from butter_proto.secret import Secret
 from butter_proto.settings import (
     DEFAULT,
@@ -137,6 +137,7 @@ __all__ = [
     "Pin",
     "Pool",
     "PoolGateway",
+    "PoolOptions",
     "Probe",
     "ProxyAddress",
     "ProxyFailed",

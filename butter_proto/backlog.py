@@ -122,9 +122,12 @@ class Backlog:
                 self._take_in(self._replays, request)
             else:
                 unsent.append(request)
-        for request in reversed(unsent):
-            self._take_in(self._queue, request)
-            self._queue.move_to_end(request.id, last=False)
+        if unsent:
+            waiting = sorted((*unsent, *self._queue.values()), key=lambda request: request.order)
+            for request in unsent:
+                self._take_in(self._queue, request)
+            for request in waiting:
+                self._queue.move_to_end(request.id)
 
     # --- what leaves ------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ class Intake:
         self._ids = ids
         self._keys = Draws(lambda: entropy(_KEY_BYTES).hex())
         self._store = store
+        self._accepted = 0
 
     def make(
         self,
@@ -122,6 +123,8 @@ class Intake:
         self._ids.take()
         self._keys.use(request.idempotency_key)
         self._store.pending += 1
+        self._accepted += 1
+        request.order = self._accepted
 
     def _key(self, params: dict[str, Any], wanted: str | Auto) -> str:
         """Return the idempotency key that params get, which may have one already."""

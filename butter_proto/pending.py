@@ -42,7 +42,7 @@ class PendingRequest:
     id: str
     method: str
     payload: bytes = attrs.field(repr=False)
-    idempotency_key: str | None = None
+    idempotency_key: str | None = attrs.field(default=None, repr=False)
     deadline: float | None = None
     final: bool = False
     queue: bool = False
@@ -51,6 +51,8 @@ class PendingRequest:
     retry_unavailable: bool = False
     gateway: str | None = None
     """The one gateway of a pool that may get it; None: any."""
+    order: int = attrs.field(default=0, init=False)
+    """Counts the requests in the order in which they were accepted."""
     size: int = attrs.field(init=False)
     accepted: bool = attrs.field(default=False, init=False)
     abandoned: bool = attrs.field(default=False, init=False)

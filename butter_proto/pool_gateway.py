@@ -106,7 +106,7 @@ def prepared(
     ``settings`` and ``token`` hold where it has none of its own; ``environ`` is asked for a proxy.
     Raises `InvalidSettings`.
     """
-    if isinstance(gateway, str):
+    if not isinstance(gateway, PoolGateway):
         gateway = PoolGateway(gateway)
     own = gateway.own_token
     settled = adapter_settings(

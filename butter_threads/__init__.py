@@ -35,7 +35,7 @@ from butter_proto.identity import Identity
 from butter_proto.machine import State, Stats
 from butter_proto.pool_gateway import GatewayHealth, PoolGateway
 from butter_proto.proxy_address import ProxyAddress, ProxyScheme
-from butter_proto.request_options import AUTO, Auto, Offline, RequestOptions
+from butter_proto.request_options import AUTO, Auto, Offline, PoolOptions, RequestOptions
 from butter_proto.secret import Secret
 from butter_proto.settings import (
     Dialect,
@@ -87,6 +87,7 @@ __all__ = [
     "PendingFull",
     "Pool",
     "PoolGateway",
+    "PoolOptions",
     "Probe",
     "ProxyAddress",
     "ProxyScheme",

@@ -146,7 +146,7 @@ def check_command(
     """Stay connected to URL and tell how that went.
 
     Several URLs are checked as one pool, the best first: each gateway by itself, and how often
-    another one had to take over.
+    another one had to take over. --duration then counts from the last handshake.
 
     Without URL the gateway of the setup code is checked, or else the embedded stand-in. Exit code
     0: the handshake came within 15 s of the first attempt and nothing dropped. The gateway is

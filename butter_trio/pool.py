@@ -26,6 +26,7 @@ from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken
 from butter_proto.device_auth import SignedPayload
 from butter_proto.endpoint import Reach
+from butter_proto.errors import InvalidSettings
 from butter_proto.pool import DRAIN_LIMIT
 from butter_proto.pool_gateway import PoolGateway, prepared
 from butter_proto.request_options import RequestOptions
@@ -196,6 +197,8 @@ async def connect_pool(
             require(settled.settings.proxy)
         return settled
 
+    if isinstance(gateways, str):
+        raise InvalidSettings("a pool takes a list of gateways; for one there is connect")
     settled = [settle(gateway) for gateway in gateways]
     machine = core.Pool(
         settled,

@@ -100,7 +100,8 @@ def show_pool_report(report: PoolReport) -> None:
     console = Console()
     console.print(table)
     whole = report.pool
-    back = f"{report.takeovers} takeovers, {_online(whole)} at the end"
+    takeovers = "1 takeover" if report.takeovers == 1 else f"{report.takeovers} takeovers"
+    back = f"{takeovers}, {_online(whole)} at the end"
     console.print(f"the pool: {whole.online_s:.1f} s online, {whole.events} events, {back}")
     _show_reason(console, report.reason)
 

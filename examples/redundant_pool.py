@@ -37,8 +37,8 @@ def send(pool: Pool, session: str, text: str) -> str:
 def show(pool: Pool) -> None:
     """Print a line for each gateway."""
     for gateway in pool.health():
-        role = "primary" if gateway.primary else "warm"
-        print(f"{gateway.name}: {gateway.state.value}, {role} {gateway.advice}".rstrip())
+        role = ", primary" if gateway.primary else ""
+        print(f"{gateway.name}: {gateway.state.value}{role} {gateway.advice}".rstrip())
 
 
 def main(urls: list[str]) -> str | None:
@@ -54,4 +54,6 @@ def main(urls: list[str]) -> str | None:
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit("usage: redundant_pool.py URL [URL]...")
     sys.exit(main(sys.argv[1:]))

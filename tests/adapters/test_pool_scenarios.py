@@ -187,6 +187,15 @@ def test_connect_times_out_with_the_ending_of_the_one_that_had_one(
     several["a"].resume()
 
 
+@pytest.mark.parametrize("gateways", ["ws://127.0.0.1:1", [None]])
+def test_what_is_no_list_of_gateways_is_told(subject: FullSubject, gateways: Any) -> None:
+    with (
+        pytest.raises(InvalidSettings, match=r"list of gateways|a str or an Endpoint"),
+        subject.connect_pool(gateways),
+    ):
+        raise AssertionError
+
+
 def test_an_empty_pool_gives_up_and_can_be_filled(subject: FullSubject, several: Several) -> None:
     with pytest.raises(GaveUp, match="add one"), subject.connect_pool([]):
         raise AssertionError

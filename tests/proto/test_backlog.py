@@ -81,6 +81,16 @@ def test_what_comes_back_goes_to_the_head_in_its_order() -> None:
     assert stage.release() == ["1", "2", "3", "4"]
 
 
+def test_what_comes_back_late_goes_where_it_was_accepted() -> None:
+    """It was refused and waited to be asked again, while a newer one had not left yet."""
+    stage = Stage()
+    slow, busy, new = made("slow"), made("busy"), made("new")
+    busy.order, slow.order, new.order = 1, 2, 3
+    stage.backlog.add(new)
+    stage.backlog.carry([slow, busy])
+    assert stage.release() == ["busy", "slow", "new"]
+
+
 def test_replays_go_before_the_queue() -> None:
     stage = Stage()
     stage.queue("queued")

@@ -24,6 +24,7 @@ from butter_proto import (
     Probe,
     ReconnectSettings,
     Settings,
+    State,
     events,
 )
 from butter_proto.testing.conditions import Conditions
@@ -52,6 +53,16 @@ def run(seconds: float) -> Act:
     return lambda scenario: scenario.run(seconds)
 
 
+def say_online(frame: bytes) -> Act:
+    """Make an act that brings a frame; before the upgrade it is none, and only bytes show that."""
+
+    def say(scenario: Scenario) -> None:
+        if scenario.machine.state is State.ONLINE:
+            scenario.network.inject(frame)
+
+    return say
+
+
 CONVERSATION = st.lists(
     st.one_of(
         acts("wait", run(0.0)),
@@ -71,8 +82,8 @@ CONVERSATION = st.lists(
         acts("restart", lambda scenario: scenario.gateway.restart(down=2.0, starting=2.0)),
         acts("stall", lambda scenario: scenario.gateway.stall()),
         acts("resume", lambda scenario: scenario.gateway.resume()),
-        acts("no json", lambda scenario: scenario.network.inject(b"\x81\x02no")),
-        acts("bad UTF-8", lambda scenario: scenario.network.inject(b"\x82\x01\xff")),
+        acts("no json", say_online(b"\x81\x02no")),
+        acts("bad UTF-8", say_online(b"\x82\x01\xff")),
         acts("stop", lambda scenario: scenario.machine.stop(scenario.now)),
     ),
     max_size=15,
