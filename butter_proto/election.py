@@ -5,7 +5,8 @@ Rules kept here:
 * The first one online is primary. Where it falls, or leaves, the best one that is online takes over
   at once: the lowest priority, then the longest online. A better one takes over after
   ``stable_after`` seconds online.
-* A primary that leaves while no other one is online stays primary until one comes.
+* A primary that leaves while no other one is online stays primary until one comes. Where none is
+  left, ``GaveUp`` waits until those that leave have told their last outcome (G7).
 * The pool's own state events are those of a connector, in the order of `POOL_FOLLOWERS`: where
   another gateway takes over, ``Online`` follows ``Online`` and `EventsMissed` follows that.
 * Everything here happens in the middle of an input of one connector, so nothing here makes another
@@ -105,6 +106,11 @@ class Election:
             self._promote(best)
         self._plan()
 
+    def on_gone(self) -> None:
+        """Take note that a gateway that left is gone: the last outcomes of it were told."""
+        if not any(member.connector.has_hope for member in self._members.values()):
+            self._tell_without_primary()
+
     # --- what time does ---------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
@@ -181,7 +187,7 @@ class Election:
                 self._queue.put(events.Connecting(first.attempt, first.transport_id))
         elif any(member.connector.has_hope for member in members):
             self._tell_retrying(members)
-        elif told is not events.GaveUp:
+        elif told is not events.GaveUp and len(members) == len(self._members):
             ending = self.last_ending or Ending(EndKind.STOPPED)
             advice = [f"{member.name}: {member.advice}" for member in members if member.advice]
             self._give_up_waiting(ending)

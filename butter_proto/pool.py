@@ -487,6 +487,7 @@ class Pool:
         for member in [*self._members.values()]:
             if member.connector.finished:
                 self._membership.forget(member)
+                self._election.on_gone()
         self._hand_out_backlog()
         if self._stopping and not self._members:
             self._finished = True

@@ -398,3 +398,16 @@ def test_removing_one_that_gave_up_does_not_tell_again_that_all_did() -> None:
     scenario.run()
     assert names(scenario) == ["b"]
     assert len(scenario.of(events.GaveUp)) == 1
+
+
+def test_that_none_is_left_is_told_after_the_outcomes_of_one_that_still_answers() -> None:
+    scenario = PoolScenario()
+    scenario.slow()
+    asked = scenario.request("slow")
+    scenario.machine.remove("a", scenario.now)
+    scenario.machine.remove("b", scenario.now, drain=0.0)
+    scenario.run()
+    assert not scenario.of(events.GaveUp)
+    scenario.run(6.0)
+    assert isinstance(scenario.outcome(asked), Replied)
+    assert isinstance(scenario.told[-1], events.GaveUp)
