@@ -119,8 +119,8 @@ class Requests:
         request = self._in_flight.get(response.id)
         if request is None:
             return None
-        if request.final and not request.abandoned and _is_interim(response):
-            if request.accepted:
+        if request.final and _is_interim(response):
+            if request.accepted or request.abandoned:
                 return None
             request.accepted = True
             return RequestAccepted(request.id, response.payload, size, request.idempotency_key)

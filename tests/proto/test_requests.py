@@ -353,6 +353,18 @@ def test_an_abandoned_request_gives_its_place_when_its_answer_comes() -> None:
     assert stage.timers.next() is None
 
 
+def test_an_interim_answer_does_not_free_the_place_of_an_abandoned_request() -> None:
+    stage = Stage(window=1)
+    stage.add("1", 5.0, final=True)
+    stage.add("2", None)
+    stage.send()
+    stage.run(5.0)
+    assert stage.answer("1", INTERIM) is None
+    assert stage.send() == []
+    stage.answer("1")
+    assert stage.send() == ["2"]
+
+
 # --- the end ----------------------------------------------------------------------------------
 
 
@@ -697,8 +709,8 @@ class Model:
     ) -> Outcome | RequestAccepted | None:
         if request.gone or not self.is_in_flight(request):
             return None
-        if request.final and not refused and payload == INTERIM and not request.settled:
-            told = request.interim
+        if request.final and not refused and payload == INTERIM:
+            told = request.interim or request.settled
             request.interim = True
             return None if told else RequestAccepted(request.id, payload, 7)
         request.gone = True
