@@ -306,6 +306,11 @@ def test_what_was_in_flight_is_sent_to_no_other_gateway_unless_they_share_their_
 # --- requests -------------------------------------------------------------------------------
 
 
+def asked_for(stand_in: StandInGateway, method: str) -> int:
+    """How often a gateway got a method."""
+    return sum(one.method == method for one in stand_in.received)
+
+
 def test_a_request_goes_to_whom_it_names_or_is_spread(
     subject: FullSubject, several: Several
 ) -> None:
@@ -316,6 +321,7 @@ def test_a_request_goes_to_whom_it_names_or_is_spread(
             several[name].reply("slow", name, delay=math.inf)
         asked = [pool.submit("slow", spread=True, timeout=None) for _ in range(6)]
         eventually(lambda: [gateway.pending for gateway in pool.health()] == [2, 2, 2])
+        eventually(lambda: [asked_for(several[name], "slow") for name in NAMES] == [2, 2, 2])
         for name in NAMES:
             several[name].drop()
         for future in asked:
