@@ -123,7 +123,9 @@ class DeliveryModel:
             waits = all(one.connection.until < connection.since for one in other.sendings)
             boots = {one.connection.boot for one in other.unanswered}
             young = other.unanswered and now < other.unanswered[0].at + REPLAY_WITHIN
-            overtaken = replayed and waits and young and connection.boot in boots
+            refused = any(one.refused for one in other.sendings[-1:])  # it has its own time
+            here = connection.boot in boots and not refused
+            overtaken = replayed and waits and young and here
             assert not overtaken, "R6: replays go before the queue"
 
     def _check_sent_again(self, request: Request, connection: Connection, now: float) -> None:

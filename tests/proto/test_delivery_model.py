@@ -67,29 +67,29 @@ conditions = st.builds(
     window=st.sampled_from([65536, 5000]),
 )
 options = st.fixed_dictionaries(
-    {"timeout": st.sampled_from([0.1, 5.0, 30.0, 300.0, None])},
-    optional={
-        "offline": st.sampled_from([Offline.QUEUE, Offline.QUEUE, Offline.FAIL]),
-        "replay": st.sampled_from([True, True, False]),
+    {
+        "timeout": st.sampled_from([0.1, 5.0, 30.0, 300.0, None]),
+        "offline": st.sampled_from(Offline),
+        "replay": st.booleans(),
         "retry_unavailable": st.booleans(),
         "final": st.booleans(),
-        "idempotency_key": st.sampled_from([AUTO, AUTO, "one", "two"]),
-    },
+        "idempotency_key": st.sampled_from([None, AUTO, AUTO, "one", "two"]),
+    }
 )
-lasting = st.fixed_dictionaries(
+replayed = st.fixed_dictionaries(
     {
         "timeout": st.sampled_from([30.0, 300.0, None]),
-        "replay": st.just(True),
-        "idempotency_key": st.sampled_from([AUTO, AUTO, "one"]),
         "offline": st.sampled_from(Offline),
+        "replay": st.just(True),
         "retry_unavailable": st.booleans(),
         "final": st.booleans(),
+        "idempotency_key": st.sampled_from([AUTO, AUTO, "one"]),
     }
 )
 few = st.sampled_from([1, 1, 1, 2, 5])
 params = st.fixed_dictionaries(
     {
-        "refusals": st.sampled_from([0, 0, 0, 0, 0, 1, 2, 4]),
+        "refused": st.sampled_from([[], [], [], [1], [1, 2], [2], [1, 2, 3, 4]]),
         "retryable": st.sampled_from([True, True, False, None]),
         "hint": st.sampled_from([None, 0.0, 1.5]),
     }
@@ -189,8 +189,8 @@ class Deliveries(RuleBasedStateMachine):
     ) -> None:
         """Make some requests; ``pause`` None takes the last one back at once."""
         stage = self.on
-        if options.get("replay"):
-            options.setdefault("idempotency_key", AUTO)
+        if options["replay"] and options["idempotency_key"] is None:
+            options["idempotency_key"] = AUTO
         options |= self.whom(gateway)
         made = [
             stage.request(method, {**params, "pad": "x" * size}, **options) for _ in range(times)
@@ -202,11 +202,12 @@ class Deliveries(RuleBasedStateMachine):
     @rule(
         method=st.sampled_from(["soon", "slow", "late", TURN]),
         params=params,
-        options=lasting,
+        options=replayed,
         times=few,
         gateway=picks,
         pause=st.sampled_from([0.0, 0.003, 1.5]),
         trouble=troubles,
+        outage=st.sampled_from([0.0, 0.0, 2.0, 100.0, 250.0]),
     )
     def request_in_trouble(
         self,
@@ -217,10 +218,17 @@ class Deliveries(RuleBasedStateMachine):
         gateway: int,
         pause: float,
         trouble: Trouble,
+        outage: float,
     ) -> None:
-        """Make some requests that may be replayed, and let trouble come while they are under way."""
+        """Make some requests that may be replayed, and let trouble come while they are under way.
+
+        It ends after ``outage`` seconds; 0.0: nothing ends it.
+        """
         self.request(method, params, {**options}, 0, times, gateway, pause)
         self.trouble(trouble, gateway)
+        if outage:
+            self.wait(outage)
+            self.recover(0.001)
 
     def whom(self, gateway: int) -> dict[str, Any]:  # noqa: ARG002
         """Say for which gateway a request is."""
