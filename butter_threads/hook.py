@@ -57,16 +57,13 @@ class HookThread:
                 if client.stopped:
                     return
                 generation = client.generation
-            failure: BaseException | None = None
             try:
                 self._hook()
-            except BaseException as error:  # noqa: BLE001 - a hook may raise anything
-                failure = error
+            except BaseException:  # noqa: BLE001 - a hook may raise anything
+                if client.online and client.generation == generation:  # else a drop is why
+                    _log.exception("the on_online hook raised; it counts as done")
             with self._changed:
                 transport_id = client.hook_has_run(generation)
-                if transport_id is None:  # a drop came meanwhile: that is why
-                    continue
-                self._resynced(transport_id)
-                self._changed.notify_all()
-            if failure is not None:
-                _log.error("the on_online hook raised; it counts as done", exc_info=failure)
+                if transport_id is not None:
+                    self._resynced(transport_id)
+                    self._changed.notify_all()
