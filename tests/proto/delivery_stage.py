@@ -56,8 +56,10 @@ DELAYS: Final = {
     FAILING: 0.1,
 }
 """The methods, and how many seconds each takes."""
-SETTLES_WITHIN: Final = 500.0
-"""Seconds in which one more request must have its outcome: the slowest, asked again and again."""
+SETTLES_WITHIN: Final = 10_000.0
+"""Seconds: many slow requests that are asked again and again, one after another."""
+STANDS_STILL: Final = 300.0
+"""Seconds without a sending or an outcome, after which there will be none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -203,19 +205,26 @@ class Stage:
         network, machine = self.network, self.machine
         network.conditions = Conditions()
         self.recover()
-        patience = SETTLES_WITHIN
-        while patience > 0 and (left := len([*self.delivery.unsettled])):
-            machine.reconnect_now(network.now)  # a connect may be refused for good meanwhile
-            self.run(5.0)
-            self.resynced()
-            settled = len([*self.delivery.unsettled]) < left
-            patience = SETTLES_WITHIN if settled else patience - 5.0
+        self._settle()
         self.delivery.check_settled(lambda request: self.methods[request.id] == NEVER)
         self.election.stopping = True
         machine.stop(network.now)
         self.run(5.0)
         network.check_finished()
         assert not [*self.delivery.unsettled], "R1: each request has an outcome"
+
+    def _settle(self) -> None:
+        """Let time pass until all have their outcomes, or nothing happens any more."""
+        end = self.network.now + SETTLES_WITHIN
+        moved_at, seen = self.network.now, -1
+        while [*self.delivery.unsettled] and self.network.now < min(end, moved_at + STANDS_STILL):
+            self.machine.reconnect_now(self.network.now)  # a connect may be refused for good
+            self.run(5.0)
+            self.resynced()
+            requests = self.delivery.requests.values()
+            moves = sum(len(one.sendings) + (one.settled_at is not None) for one in requests)
+            if moves != seen:
+                moved_at, seen = self.network.now, moves
 
     # who answers
 
