@@ -9,8 +9,7 @@ Rules kept here:
 * Time is virtual: nothing sleeps, and the same seed gives the same figures on any machine.
 * A client is its reconnect policy and nothing else; all policies have the signature of
   `reconnect.decide` and meet the same gateway. `storm_connectors.py` does it with whole Connectors.
-* The gateway is away for `Gateway.down` seconds, then takes `Gateway.rate` handshakes a second, one
-  after the other, with `Gateway.backlog` more waiting. A connect that finds no place is refused.
+* What the gateway can take stands in storm_gateway.py.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from typing import Final
 import attrs
 
 from benchmarks.storm_connectors import Cost, cost_of_connectors
+from benchmarks.storm_gateway import ENOUGH, Gateway
 from butter_proto.errors import Ending, EndKind, FaultKind, TransportFault
 from butter_proto.reconnect import Action, Attempts, Decision, decide
 from butter_proto.settings import ReconnectSettings
@@ -35,8 +35,6 @@ SIZES: Final = (1_000, 10_000, 100_000)
 CONNECTORS: Final = (1_000, 10_000)
 LONGEST: Final = 3600.0
 """Virtual seconds after which a storm is not watched any longer."""
-ENOUGH: Final = 0.99
-"""The share of the clients that must be online again."""
 
 _DROPPED: Final = Ending(
     EndKind.CLOSED_BY_PEER,
@@ -79,19 +77,6 @@ POLICIES: Final[dict[str, Policy]] = {
 }
 
 
-@attrs.frozen
-class Gateway:
-    """What comes back. Seconds, and handshakes a second."""
-
-    down: float = 2.0
-    rate: float = 1000.0
-    """A gateway on one core; peers were measured at 430 to 970 connects a second."""
-    backlog: int = 511
-    """Node's default for ``listen``."""
-    spread: float = 0.05
-    """The drop reaches the clients within this time: networks are not equal."""
-
-
 @attrs.define
 class Storm:
     """What one policy made of it."""
@@ -128,8 +113,6 @@ def storm(name: str, clients: int, gateway: Gateway, seed: int) -> Storm:
     failures = [0] * clients
     free_at = gateway.down
     """When the gateway is done with all that it has taken."""
-    place = 1 / gateway.rate
-    longest_queue = gateway.backlog * place
 
     def after(ending: Ending, client: int, now: float) -> None:
         failures[client] += 1
@@ -148,11 +131,11 @@ def storm(name: str, clients: int, gateway: Gateway, seed: int) -> Storm:
         if now < gateway.down:
             result.refused += 1
             after(_NOBODY, client, now)
-        elif free_at - now > longest_queue:
+        elif free_at - now > gateway.longest_queue:
             result.refused += 1
             after(_BUSY, client, now)
         else:
-            free_at = max(free_at, now) + place
+            free_at = max(free_at, now) + gateway.place
             came += 1
             result.online[int(free_at)] += 1
             if came >= enough and result.recovered_at is None:
@@ -228,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
     storms = [storm(name, size, gateway, options.seed) for size in sizes for name in POLICIES]
     print("\n".join(table(storms)))
     print()
-    costs = [cost_of_connectors(size, gateway.rate, options.seed) for size in connectors]
+    costs = [cost_of_connectors(size, gateway, options.seed) for size in connectors]
     print("\n".join(cost_table(costs)))
     if options.plot is not None:
         plot(storms, options.plot)

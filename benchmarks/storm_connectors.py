@@ -9,9 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-import base64
 import gc
-import hashlib
 import heapq
 import json
 import re
@@ -23,19 +21,18 @@ from random import Random
 from typing import Any, Final
 
 import attrs
+from wsproto.utilities import generate_accept_token
 
+from benchmarks.storm_gateway import ENOUGH, Gateway
 from butter_proto import Connector, State, events
 from butter_proto.errors import FaultKind, TransportFault
 from butter_proto.machine import CloseTransport, OpenTransport
+from butter_proto.outbox import LENGTH_16
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _KEY: Final = re.compile(rb"Sec-WebSocket-Key: (\S+)", re.IGNORECASE)
 _LATENCY: Final = 0.001
-_DOWN: Final = 2.0
-_BACKLOG: Final = 511
 _REFUSED: Final = TransportFault(FaultKind.REFUSED, "nothing listens there")
 _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
-_ENOUGH: Final = 0.99
 
 
 @attrs.frozen
@@ -78,13 +75,13 @@ class _Client:
 class _World:
     """The clients, the canned gateway and a virtual clock."""
 
-    def __init__(self, connectors: int, rate: float, seed: int) -> None:
+    def __init__(self, connectors: int, gateway: Gateway, seed: int) -> None:
         random = Random(seed)  # noqa: S311 - jitter, nonces and masks
         self.clients = [_Client(number, random) for number in range(connectors)]
         self.now = 0.0
         self.listens_at = 0.0
         self.free_at = 0.0
-        self.place = 1 / rate
+        self.gateway = gateway
         self.connects = 0
         self.online: set[int] = set()
         self._due: list[tuple[float, int, _Client]] = []
@@ -107,7 +104,7 @@ class _World:
 
     def drop_all(self) -> None:
         """End every connection, as a gateway that restarts does."""
-        self.listens_at = self.free_at = self.now + _DOWN
+        self.listens_at = self.free_at = self.now + self.gateway.down
         goodbye = frame(0x88, struct.pack("!H", 1012) + b"service restart")
         for client in self.clients:
             for data in (goodbye, b""):
@@ -141,11 +138,11 @@ class _World:
         machine.transport_opened(transport_id, now + _LATENCY)
         key = _KEY.search(machine.data_to_send(transport_id))
         assert key is not None
-        if self.free_at - now > _BACKLOG * self.place:
+        if self.free_at - now > self.gateway.longest_queue:
             for data in (_BUSY, b""):
                 machine.receive_data(transport_id, data, now + _LATENCY)
             return
-        self.free_at = max(self.free_at, now) + self.place
+        self.free_at = max(self.free_at, now) + self.gateway.place
         answered = self.free_at + _LATENCY
         machine.receive_data(transport_id, upgraded(key[1]) + _CHALLENGE, answered)
         connect = machine.data_to_send(transport_id)
@@ -158,8 +155,9 @@ class _World:
 def frame(first: int, payload: bytes) -> bytes:
     """Write an unmasked frame (RFC 6455, 5.2)."""
     size = len(payload)
-    head = struct.pack("!BB", first, size) if size < 126 else struct.pack("!BBH", first, 126, size)  # noqa: PLR2004
-    return head + payload
+    if size < LENGTH_16:
+        return bytes((first, size)) + payload
+    return struct.pack("!BBH", first, LENGTH_16, size) + payload
 
 
 def text(message: dict[str, Any]) -> bytes:
@@ -169,10 +167,9 @@ def text(message: dict[str, Any]) -> bytes:
 
 def upgraded(key: bytes) -> bytes:
     """Answer the upgrade."""
-    accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())  # noqa: S324 - RFC 6455, 1.3
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        b"Sec-WebSocket-Accept: " + generate_accept_token(key) + b"\r\n\r\n"
     )
 
 
@@ -194,11 +191,11 @@ _HELLO: Final = {
 }
 
 
-def cost_of_connectors(connectors: int, rate: float, seed: int) -> Cost:
+def cost_of_connectors(connectors: int, gateway: Gateway, seed: int) -> Cost:
     """Let a gateway restart under so many Connectors."""
     gc.collect()
     before = _resident()
-    world = _World(connectors, rate, seed)
+    world = _World(connectors, gateway, seed)
     world.start()
     world.run_until_online(connectors)
     gc.collect()
@@ -207,7 +204,7 @@ def cost_of_connectors(connectors: int, rate: float, seed: int) -> Cost:
     dropped_at = world.now
     began = time.process_time()
     world.drop_all()
-    world.run_until_online(int(_ENOUGH * connectors))
+    world.run_until_online(int(ENOUGH * connectors))
     spent = time.process_time() - began
     return Cost(
         connectors,

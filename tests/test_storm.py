@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.storm import ENOUGH, POLICIES, Gateway, main, storm
+from benchmarks.storm import POLICIES, main, storm
 from benchmarks.storm_connectors import cost_of_connectors
+from benchmarks.storm_gateway import ENOUGH, Gateway
 
 MANY = 5_000
 
@@ -46,7 +47,7 @@ def test_jitter_brings_everybody_back_where_a_herd_does_not() -> None:
 
 
 def test_whole_connectors_take_about_as_long_as_their_policy() -> None:
-    cost = cost_of_connectors(300, 100, seed=1)
+    cost = cost_of_connectors(300, Gateway(rate=100), seed=1)
     model = storm("openbutter", 300, Gateway(rate=100), seed=1)
     assert model.recovered_at is not None
     assert cost.recovered_at == pytest.approx(model.recovered_at, rel=0.5)
