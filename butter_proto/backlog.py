@@ -12,6 +12,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -220,13 +221,10 @@ class Backlog:
     def _take_in(self, waiting: OrderedDict[str, PendingRequest], request: PendingRequest) -> None:
         waiting[request.id] = request
         self.bytes += request.size
-        limits = [request.deadline] if request.deadline is not None else []
-        if request.boots:
-            limits.append(request.replay_until)
-        else:
+        if not request.boots:
             self._queued_bytes += request.size
-        if limits:
-            self._timers.set(request, min(limits))
+        if request.leaves_by < math.inf:
+            self._timers.set(request, request.leaves_by)
 
     def _take_out(self, request: PendingRequest) -> None:
         self._timers.stop(request)

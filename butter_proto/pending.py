@@ -8,6 +8,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -77,11 +78,15 @@ class PendingRequest:
         """Until when it may be sent again."""
         return self.first_sent_at + REPLAY_WITHIN
 
+    @property
+    def leaves_by(self) -> float:
+        """Until when it may be sent, for the first time or again; infinite: at any time."""
+        deadline = math.inf if self.deadline is None else self.deadline
+        return min(deadline, self.replay_until) if self.boots else deadline
+
     def is_late(self, now: float) -> bool:
         """Tell whether its time is up, so that it is not to be sent any more."""
-        if self.deadline is not None and self.deadline <= now:
-            return True
-        return bool(self.boots) and self.replay_until <= now
+        return self.leaves_by <= now
 
     @property
     def delivery(self) -> Delivery:

@@ -217,9 +217,7 @@ class Requests:
             return False
         times = 0 if request.refusal is None else request.refusal.times
         again_at = now + self._delay(error.retry_after, times)
-        limits = [request.deadline] if request.deadline is not None else []
-        limits += [request.replay_until] if request.boots else []
-        if any(again_at >= limit for limit in limits):
+        if request.is_late(again_at):
             return False
         request.refusal = Refusal(error, times + 1, again_at)
         request.outgoing = None
