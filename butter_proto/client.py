@@ -124,12 +124,16 @@ class Client:
         """True while online, once the hook has run."""
         return self.online and not self.hook_is_due
 
+    def is_still(self, generation: int) -> bool:
+        """Tell whether the Online of that generation is not over yet."""
+        return self.online and self.generation == generation
+
     def hook_has_run(self, generation: int) -> int | None:
         """Take note that the hook has run for an Online; None where that one is over by now.
 
         Else return the transport id that the machine's ``resynced`` is to be told.
         """
-        if not self.online or self.generation != generation:
+        if not self.is_still(generation):
             return None
         self._hooked = generation
         return self._transport_id

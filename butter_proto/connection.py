@@ -356,9 +356,8 @@ class Connection:
         self._timers.stop(_Timer.PHASE)
         self.phase = Phase.ONLINE
         self.online_since = self._now
-        before = previous.boot_id if previous is not None else None
-        known = before is not None and hello.boot_id is not None
-        resync, boot_changed = previous is not None, known and hello.boot_id != before
+        resync = previous is not None
+        boot_changed = previous is not None and hello.is_of_another_boot(previous.boot_id)
         self._counters.online += 1
         self._counters.reconnects += resync
         told = self.redaction.hello(hello, (self._identity.role, *self._identity.scopes))

@@ -153,8 +153,7 @@ class Election:
         member.standing.hold()
         hello = member.hello
         assert hello is not None
-        known = self._boot_id is not None and hello.boot_id is not None
-        boot_changed = known and hello.boot_id != self._boot_id
+        boot_changed = hello.is_of_another_boot(self._boot_id)
         self._boot_id = hello.boot_id
         resync, self._was_online = self._was_online, True
         takes_over = self._queue.last_state_event is events.Online

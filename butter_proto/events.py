@@ -57,6 +57,10 @@ class Hello:
     payload: Any = attrs.field(repr=False)
     """All of it as it came, the snapshot included. Holds secrets: keep it out of logs."""
 
+    def is_of_another_boot(self, boot_id: str | None) -> bool:
+        """Tell whether the gateway is known to be another process than the one of ``boot_id``."""
+        return None not in (boot_id, self.boot_id) and boot_id != self.boot_id
+
 
 # --- state events ---------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ class HookThread:
             try:
                 self._hook()
             except BaseException:  # noqa: BLE001 - a hook may raise anything
-                if client.online and client.generation == generation:  # else a drop is why
+                if client.is_still(generation):  # else a drop is why
                     _log.exception("the on_online hook raised; it counts as done")
             with self._changed:
                 transport_id = client.hook_has_run(generation)

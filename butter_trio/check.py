@@ -34,7 +34,7 @@ _PROBES: Final = 6
 """How many probes a test has where `_SHORTEST_INTERVAL` allows it."""
 _SHORTEST_INTERVAL: Final = 0.5
 """Seconds; a faster keepalive would call a busy machine a silent gateway."""
-REFRESH: Final = 0.25
+_REFRESH: Final = 0.25
 """Seconds between two calls of ``show``."""
 
 
@@ -222,7 +222,7 @@ async def check(
             gateway.notices() as notices,
             background(partial(_follow_states, states, run, warn)),
             background(partial(_follow_notices, notices, run, warn)),
-            background(partial(_refresh, run, show)),
+            background(partial(refresh, run, show)),
         ):
             with trio.move_on_at(run.handshake_by):
                 await run.first_settled.wait()
@@ -246,7 +246,8 @@ async def _follow_notices(notices: NoticeStream, run: Run, warn: Callable[[str],
             warn(text)
 
 
-async def _refresh(run: Run, show: Callable[[Run], None]) -> None:
+async def refresh(run: Run, show: Callable[[Run], None]) -> None:
+    """Show a test for as long as it runs."""
     while True:
         show(run)
-        await trio.sleep(REFRESH)
+        await trio.sleep(_REFRESH)

@@ -22,7 +22,7 @@ from butter_proto.machine import State, Stats
 from butter_proto.pool_gateway import GatewayHealth
 from butter_trio.access import Access
 from butter_trio.background import background
-from butter_trio.check import REFRESH, Report, Run
+from butter_trio.check import Report, Run, refresh
 from butter_trio.dial import Dial, dial_tcp
 from butter_trio.pool import Pool
 from butter_trio.streams import GatewayStream, StateStream
@@ -144,7 +144,7 @@ async def check_pool(
             pool.from_gateways() as gateways,
             background(partial(_follow_states, states, run, pool, warn)),
             background(partial(_follow_gateways, gateways, run, warn)),
-            background(partial(_refresh, run, show)),
+            background(partial(refresh, run.whole, show)),
         ):
             with trio.move_on_at(run.whole.handshake_by):
                 await run.until_settled()
@@ -173,9 +173,3 @@ async def _follow_gateways(
             text = notable(event)
         if text is not None:
             warn(f"{told.gateway}: {text}")
-
-
-async def _refresh(run: PoolRun, show: Callable[[Run], None]) -> None:
-    while True:
-        show(run.whole)
-        await trio.sleep(REFRESH)
