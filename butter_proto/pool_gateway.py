@@ -11,17 +11,19 @@ Rules kept here:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 import attrs
 
 from butter_proto import events
+from butter_proto.attempt import proxy_to
 from butter_proto.connector import Connector
 from butter_proto.device import Device, DeviceToken
 from butter_proto.endpoint import Endpoint, parse_url
 from butter_proto.errors import Ending, InvalidSettings
 from butter_proto.machine import State, Stats
+from butter_proto.proxy_address import ProxyAddress
 from butter_proto.secret import Secret, to_secret
 from butter_proto.settings import Settings, adapter_settings
 from butter_proto.standing import Standing
@@ -75,6 +77,11 @@ class PoolGateway:
         return _parsed(self.url)[0]
 
     @property
+    def proxy(self) -> ProxyAddress | None:
+        """What is dialled instead of it by its own settings; None for loopback."""
+        return None if self.settings is None else proxy_to(self.endpoint, self.settings)
+
+    @property
     def place(self) -> str:
         """What makes two of them the same gateway: origin and path."""
         endpoint = self.endpoint
@@ -116,6 +123,13 @@ def prepared(
         environ=environ,
     )
     return attrs.evolve(gateway, settings=settled, token=None)
+
+
+def listed(gateways: Iterable[PoolGateway | str]) -> Iterable[PoolGateway | str]:
+    """Return them. Raises `InvalidSettings` for one URL, which is no list of them."""
+    if isinstance(gateways, str):
+        raise InvalidSettings("a pool takes a list of gateways; for one there is connect")
+    return gateways
 
 
 @attrs.frozen

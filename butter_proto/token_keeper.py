@@ -10,7 +10,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -20,6 +20,7 @@ from butter_proto.authenticator import token_key
 from butter_proto.connection import STORING_LIMIT
 from butter_proto.connector import Connector
 from butter_proto.device import Device, DeviceToken, MemoryStore, TokenKey, TokenStore
+from butter_proto.pool import Pool
 from butter_proto.pool_gateway import PoolGateway
 from butter_proto.printable import printable
 from butter_proto.secret import Secret, redact
@@ -98,6 +99,15 @@ def pool_keeper_for(gateway: PoolGateway) -> TokenKeeper | None:
         return None
     assert settings is not None
     return TokenKeeper(device.tokens, token_key(settings, gateway.endpoint, device.signer))
+
+
+def pool_keepers_for(
+    gateways: Sequence[PoolGateway], machine: Pool
+) -> list[tuple[str, TokenKeeper]]:
+    """Return these keepers of a new pool that has just these gateways, each with its name."""
+    names = (health.name for health in machine.health())
+    found = zip(names, map(pool_keeper_for, gateways), strict=True)
+    return [(name, keeper) for name, keeper in found if keeper is not None]
 
 
 def keeper_for(device: Device | None, machine: Connector) -> TokenKeeper | None:

@@ -22,16 +22,13 @@ from typing import Any, Unpack
 
 from butter_proto import pool as core
 from butter_proto.credentials import Credentials
-from butter_proto.device import DeviceToken
 from butter_proto.device_auth import SignedPayload
-from butter_proto.endpoint import Reach
-from butter_proto.errors import InvalidSettings
 from butter_proto.pool import DRAIN_LIMIT
-from butter_proto.pool_gateway import PoolGateway, prepared
+from butter_proto.pool_gateway import PoolGateway, listed, prepared
 from butter_proto.request_options import RequestOptions
 from butter_proto.secret import Secret
 from butter_proto.settings import Settings
-from butter_proto.token_keeper import TokenKeeper, pool_keeper_for
+from butter_proto.token_keeper import TokenKeeper, pool_keeper_for, pool_keepers_for
 from butter_proto.trace import Trace
 from butter_proto.view import PoolView
 from butter_threads.client import Gateway, left_of
@@ -188,14 +185,12 @@ def connect_pool(
     def settle(gateway: PoolGateway | str) -> PoolGateway:
         settled = prepared(gateway, settings, token, environ)
         assert settled.settings is not None
-        if dial is None and settled.endpoint.reach is not Reach.LOOPBACK:
-            require(settled.settings.proxy)
+        if dial is None:
+            require(settled.proxy)
         opener.serve(settled.settings)
         return settled
 
-    if isinstance(gateways, str):
-        raise InvalidSettings("a pool takes a list of gateways; for one there is connect")
-    settled = [settle(gateway) for gateway in gateways]
+    settled = [settle(gateway) for gateway in listed(gateways)]
     machine = core.Pool(
         settled,
         settings,
@@ -206,13 +201,8 @@ def connect_pool(
         trace=trace,
     )
     begun = time.monotonic()
-    keepers: dict[str | None, TokenKeeper] = {}
-    tokens: dict[str, DeviceToken | None] = {}
-    for health, gateway in zip(machine.health(), settled, strict=True):
-        keeper = pool_keeper_for(gateway)
-        if keeper is not None:
-            keepers[health.name] = keeper
-            tokens[health.name] = load_within(keeper, left_of(timeout, begun))
-    pool = Pool(machine, settle, opener, on_online, keepers)
+    keepers = pool_keepers_for(settled, machine)
+    tokens = {name: load_within(keeper, left_of(timeout, begun)) for name, keeper in keepers}
+    pool = Pool(machine, settle, opener, on_online, dict(keepers))
     pool._start(lambda now: machine.start(now, device_tokens=tokens))  # noqa: SLF001 - one idea
     return pool._ready(left_of(timeout, begun) if keepers else timeout, wait=wait)  # noqa: SLF001

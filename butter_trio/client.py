@@ -306,8 +306,8 @@ async def connect(
     keepers: dict[str | None, TokenKeeper] | None = None if keeper is None else {None: keeper}
     gateway = Gateway(machine, dial, ssl_context, on_online, keepers)
     machine.start(trio.current_time(), device_token=stored)
-    if keeper is not None and timeout is not None:
-        timeout = max(0.0, begun + timeout - trio.current_time())
+    if keeper is not None:
+        timeout = left_of(timeout, begun)
     async with running(gateway, timeout, wait=wait):
         yield gateway
 
@@ -319,3 +319,8 @@ async def running(gateway: Gateway, timeout: float | None, *, wait: bool) -> Asy
         if wait:
             await gateway.wait_online(timeout)
         yield
+
+
+def left_of(timeout: float | None, begun: float) -> float | None:
+    """Return what is left of a time in seconds that began then."""
+    return None if timeout is None else max(0.0, begun + timeout - trio.current_time())

@@ -25,17 +25,15 @@ from butter_proto import pool as core
 from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken
 from butter_proto.device_auth import SignedPayload
-from butter_proto.endpoint import Reach
-from butter_proto.errors import InvalidSettings
 from butter_proto.pool import DRAIN_LIMIT
-from butter_proto.pool_gateway import PoolGateway, prepared
+from butter_proto.pool_gateway import PoolGateway, listed, prepared
 from butter_proto.request_options import RequestOptions
 from butter_proto.secret import Secret
 from butter_proto.settings import Settings
-from butter_proto.token_keeper import TokenKeeper, pool_keeper_for
+from butter_proto.token_keeper import TokenKeeper, pool_keeper_for, pool_keepers_for
 from butter_proto.trace import Trace
 from butter_proto.view import PoolView
-from butter_trio.client import Gateway, running
+from butter_trio.client import Gateway, left_of, running
 from butter_trio.dial import Dial, dial_tcp
 from butter_trio.keeping import load_within
 from butter_trio.streams import GatewayStream
@@ -192,14 +190,11 @@ async def connect_pool(
 
     def settle(gateway: PoolGateway | str) -> PoolGateway:
         settled = prepared(gateway, settings, token, environ)
-        assert settled.settings is not None
-        if dial is dial_tcp and settled.endpoint.reach is not Reach.LOOPBACK:
-            require(settled.settings.proxy)
+        if dial is dial_tcp:
+            require(settled.proxy)
         return settled
 
-    if isinstance(gateways, str):
-        raise InvalidSettings("a pool takes a list of gateways; for one there is connect")
-    settled = [settle(gateway) for gateway in gateways]
+    settled = [settle(gateway) for gateway in listed(gateways)]
     machine = core.Pool(
         settled,
         settings,
@@ -210,19 +205,9 @@ async def connect_pool(
         trace=trace,
     )
     begun = trio.current_time()
-    keepers: dict[str | None, TokenKeeper] = {}
-    tokens: dict[str, DeviceToken | None] = {}
-    for health, gateway in zip(machine.health(), settled, strict=True):
-        keeper = pool_keeper_for(gateway)
-        if keeper is not None:
-            keepers[health.name] = keeper
-            tokens[health.name] = await load_within(keeper, _left(timeout, begun))
-    pool = Pool(machine, settle, dial, ssl_context, on_online, keepers)
+    keepers = pool_keepers_for(settled, machine)
+    tokens = {name: await load_within(keeper, left_of(timeout, begun)) for name, keeper in keepers}
+    pool = Pool(machine, settle, dial, ssl_context, on_online, dict(keepers))
     machine.start(trio.current_time(), device_tokens=tokens)
-    async with running(pool, _left(timeout, begun) if keepers else timeout, wait=wait):
+    async with running(pool, left_of(timeout, begun) if keepers else timeout, wait=wait):
         yield pool
-
-
-def _left(timeout: float | None, begun: float) -> float | None:
-    """Return what is left of a time in seconds."""
-    return None if timeout is None else max(0.0, begun + timeout - trio.current_time())

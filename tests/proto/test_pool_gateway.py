@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from butter_proto import Endpoint, InvalidSettings, Pool, PoolGateway, Secret, Settings
-from butter_proto.pool_gateway import named, prepared
+from butter_proto.pool_gateway import listed, named, prepared
 from tests.proto.pool_scenario import PoolScenario, limited, url_of
 
 POOL = Settings(token="of the pool", password="too")
@@ -32,6 +32,19 @@ def test_what_cannot_work_is_refused_where_it_is_said(wrong: dict[str, Any]) -> 
     url = wrong.pop("url")
     with pytest.raises(InvalidSettings):
         PoolGateway(url, **wrong)
+
+
+def test_one_url_is_no_list_of_gateways() -> None:
+    assert listed(["ws://a"]) == ["ws://a"]
+    with pytest.raises(InvalidSettings, match="a list of gateways"):
+        listed("ws://a")
+
+
+def test_its_proxy_is_that_of_its_own_settings_and_loopback_has_none() -> None:
+    settings = Settings(proxy="http://proxy:3128")
+    assert PoolGateway("ws://10.0.0.1").proxy is None
+    assert PoolGateway("ws://10.0.0.1", settings=settings).proxy == settings.proxy
+    assert PoolGateway("ws://127.0.0.1", settings=settings).proxy is None
 
 
 @pytest.mark.parametrize(

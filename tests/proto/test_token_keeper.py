@@ -12,6 +12,7 @@ from butter_proto import (
     Ending,
     EndKind,
     MemoryStore,
+    Pool,
     Secret,
     TokenKey,
     events,
@@ -23,6 +24,7 @@ from butter_proto.token_keeper import (
     complaint,
     keeper_for,
     pool_keeper_for,
+    pool_keepers_for,
     task_for,
 )
 from tests.proto.operations import Hashing
@@ -144,6 +146,22 @@ def test_a_pools_gateway_with_a_device_has_a_keeper_of_its_own() -> None:
     keeper.keep(events.DeviceTokenIssued(1, (("operator", OWN),)))
     assert list(store._tokens) == [connector(Hashing()).token_key]
     assert pool_keeper_for(prepared(url, None, None, None)) is None
+
+
+def test_the_keepers_of_a_pool_have_the_names_of_its_gateways() -> None:
+    source = Random(7)
+    gateways = [
+        prepared(one, None, None, None)
+        for one in (
+            "ws://127.0.0.1:1",
+            PoolGateway("ws://127.0.0.1:2", device=Device(Hashing(), MemoryStore())),
+        )
+    ]
+    machine = Pool(gateways, random=source.random, entropy=source.randbytes)
+    [(name, keeper)] = pool_keepers_for(gateways, machine)
+    assert name == "127.0.0.1:2"
+    keeper.keep(events.DeviceTokenIssued(1, (("operator", OWN),)))
+    assert keeper.load() == OWN
 
 
 def test_what_is_to_be_kept_goes_to_the_keeper_of_its_gateway() -> None:
