@@ -88,7 +88,7 @@ class Client(Protocol):
     def last_ending(self) -> Ending | None: ...
 
 
-class FullClient(Protocol):
+class FullClient(Client, Protocol):
     """What the two adapters have that are packages; the examples leave part of it out."""
 
     def request(self, method: str, params: Any = None, **options: Unpack[PoolOptions]) -> Any:
@@ -98,24 +98,6 @@ class FullClient(Protocol):
         self, method: str, params: Any = None, **options: Unpack[PoolOptions]
     ) -> Future[Any]:
         """Begin a request; cancelling the future cancels it in the adapter."""
-
-    def events(self, *names: str, limit: int = 1000) -> Stream:
-        """Subscribe to gateway events."""
-
-    def states(self) -> Stream:
-        """Watch the state events, the present one first."""
-
-    def wait_online(self, timeout: float | None = PATIENCE) -> object:
-        """Wait until the gateway is online."""
-
-    @property
-    def state(self) -> State: ...
-
-    @property
-    def stats(self) -> Stats: ...
-
-    @property
-    def last_ending(self) -> Ending | None: ...
 
     def queued(self) -> tuple[QueuedRequest, ...]:
         """Return what waits for a connection."""

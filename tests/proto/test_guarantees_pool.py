@@ -5,9 +5,8 @@ test_guarantees.py and the files beside it have those of a connector.
 
 from __future__ import annotations
 
-from itertools import cycle, pairwise
-from math import inf, nan
-from typing import Any
+from itertools import pairwise
+from math import inf
 
 import attrs
 import hypothesis
@@ -35,9 +34,6 @@ from tests.proto.operations import (
     believed,
     op,
     pull,
-    pull_bytes,
-    pull_commands,
-    pull_events,
     wake_ups,
 )
 from tests.proto.pool_operations import (
@@ -62,6 +58,7 @@ from tests.proto.test_guarantees import (
     ENDINGS,
     FOR_THE_DEAD,
     by_kind,
+    check_pulled_in_any_order,
     cut,
     without_delivery,
 )
@@ -71,7 +68,7 @@ from tests.proto.test_guarantees_requests import (
     deliveries,
     sendings_of,
 )
-from tests.proto.test_guarantees_time import TICKS_OF_SILENCE, silence_of
+from tests.proto.test_guarantees_time import TICKS_OF_SILENCE, check_woken_in_vain, silence_of
 
 PLAIN = Settings(token=TOKEN)
 TWO = Plan()
@@ -171,21 +168,7 @@ def test_g4_pulling_a_pools_events_and_commands_late_changes_nothing(
 ) -> None:
     world = PoolWorld(settings, plan)
     world.do(run)
-    machine = new_pool(settings, plan)
-    told: list[Any] = []
-    commands: list[Any] = []
-    for step, bits in zip(world.steps, cycle(pulls), strict=False):
-        assert step.input.give(machine) == step.result
-        if bits & 1:
-            told += pull_events(machine)
-        sent = pull_bytes(machine, world.peers)
-        if bits & 2:
-            commands += pull_commands(machine)
-        if bits & 4:
-            told += pull_events(machine)
-        assert (sent, machine.next_timeout()) == (step.told.sent, step.told.next_timeout)
-    assert [*told, *pull_events(machine)] == world.told
-    assert [*commands, *pull_commands(machine)] == world.commands
+    check_pulled_in_any_order(world, new_pool(settings, plan), pulls)
 
 
 @FEWER
@@ -232,18 +215,7 @@ def test_g5_waking_a_pool_up_early_or_again_changes_nothing(
 ) -> None:
     world = PoolWorld(settings, plan)
     world.do(run)
-    machine = new_pool(settings, plan)
-    for one, step in zip(believed(world.steps), world.steps, strict=True):
-        assert one.give(machine) == step.result
-        due = step.told.next_timeout
-        if due is None or due > one.now:
-            for now in (one.now, one.now - 5.0, nan, one.now):
-                machine.handle_timeout(now)
-        told = pull(machine, world.peers)
-        assert attrs.evolve(told, next_timeout=due) == step.told
-        if due is not None:
-            assert told.next_timeout is not None
-            assert due <= told.next_timeout <= due + TICK
+    check_woken_in_vain(world, new_pool(settings, plan))
 
 
 @FEWER
