@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import gc
 import heapq
-import json
 import re
 import struct
 import time
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import attrs
-from wsproto.utilities import generate_accept_token
 
+from benchmarks.canned import CHALLENGE, frame, hello, upgraded
 from benchmarks.storm_gateway import ENOUGH, Gateway
 from butter_proto import Connector, State, events
 from butter_proto.errors import FaultKind, TransportFault
 from butter_proto.machine import CloseTransport, OpenTransport
-from butter_proto.outbox import LENGTH_16
 
 _KEY: Final = re.compile(rb"Sec-WebSocket-Key: (\S+)", re.IGNORECASE)
 _LATENCY: Final = 0.001
@@ -144,51 +142,12 @@ class _World:
             return
         self.free_at = max(self.free_at, now) + self.gateway.place
         answered = self.free_at + _LATENCY
-        machine.receive_data(transport_id, upgraded(key[1]) + _CHALLENGE, answered)
+        machine.receive_data(transport_id, upgraded(key[1]) + CHALLENGE, answered)
         connect = machine.data_to_send(transport_id)
         assert connect
         machine.receive_data(transport_id, hello(str(client.last_request)), answered)
         assert machine.state is State.ONLINE
         machine.data_to_send(transport_id)
-
-
-def frame(first: int, payload: bytes) -> bytes:
-    """Write an unmasked frame (RFC 6455, 5.2)."""
-    size = len(payload)
-    if size < LENGTH_16:
-        return bytes((first, size)) + payload
-    return struct.pack("!BBH", first, LENGTH_16, size) + payload
-
-
-def text(message: dict[str, Any]) -> bytes:
-    """Write a message as a text frame."""
-    return frame(0x81, json.dumps(message).encode())
-
-
-def upgraded(key: bytes) -> bytes:
-    """Answer the upgrade."""
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + generate_accept_token(key) + b"\r\n\r\n"
-    )
-
-
-def hello(request_id: str) -> bytes:
-    """Answer connect."""
-    return text({"type": "res", "id": request_id, "ok": True, "payload": _HELLO})
-
-
-_CHALLENGE: Final = text(
-    {"type": "event", "event": "connect.challenge", "payload": {"nonce": "n", "ts": 1}}
-)
-_HELLO: Final = {
-    "type": "hello-ok",
-    "protocol": 4,
-    "server": {"version": "2026.9.6", "bootId": "boot", "connId": "connection"},
-    "features": {"methods": ["health"], "events": ["tick"]},
-    "auth": {"method": "none", "role": "operator", "scopes": ["operator.read", "operator.write"]},
-    "policy": {"maxPayload": 26214400, "maxBufferedBytes": 52428800, "tickIntervalMs": 30000},
-}
 
 
 def cost_of_connectors(connectors: int, gateway: Gateway, seed: int) -> Cost:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import attrs
 
-from butter_proto import frames
+from butter_proto.codec import load_json
 from butter_proto.errors import Delivery, Ending, PendingFull
 from butter_proto.events import RequestFailed
 from butter_proto.pending import REPLAY_TOO_LATE, PendingRequest
@@ -51,7 +51,7 @@ class QueuedRequest:
     @property
     def params(self) -> Any:
         """What it was given, the idempotency key among it; None where there were none."""
-        return frames.load_json(self._payload.decode()).get("params")
+        return load_json(self._payload.decode()).get("params")
 
     def export(self, now: float) -> dict[str, Any]:
         """Return the keyword arguments that make it again, as plain JSON.

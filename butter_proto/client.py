@@ -231,12 +231,21 @@ class Client:
             subscriptions.pop(subscription, None)
         subscription.close(None)
 
-    def deliver(self, event: events.PoolEvent) -> None:
-        """Route one event of the machine."""
+    def deliver(self, event: events.PoolEvent) -> bool:
+        """Route one event of the machine; True: it is for readers or a waiter, and they have it."""
+        kind = type(event)
+        if kind is events.GatewayEvent:  # by far the most
+            for subscription in self._events:
+                subscription.offer(event)  # type: ignore[arg-type]
+            return True
+        if kind is events.Replied:
+            self._settle(event)  # type: ignore[arg-type]
+            return True
         if isinstance(event, events.FromGateway):
             self._deliver_from(event)
         else:
             self._deliver(event)
+        return False
 
     def _deliver_from(self, signed: events.FromGateway) -> None:
         """Route one event of a gateway of a pool."""

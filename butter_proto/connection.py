@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import attrs
 
 from butter_proto import events, frames
 from butter_proto.admission import Admission
 from butter_proto.attempt import Attempt, Surroundings, link_for
+from butter_proto.codec import codec_for
 from butter_proto.device import DeviceToken
 from butter_proto.errors import (
     Delivery,
@@ -32,6 +33,8 @@ from butter_proto.errors import (
     MessageTooLarge,
     TransportFault,
 )
+from butter_proto.event_lane import MOST_SEQ, EventLane, Item
+from butter_proto.events import GatewayEvent
 from butter_proto.handshake import secrets_of_hello
 from butter_proto.keepalive import Keepalive, KeepaliveTimer
 from butter_proto.link import HostClose, Inbound, Opened, PongReceived, Received, ends_stream
@@ -79,9 +82,13 @@ class Connection:
     the shared queue.
     """
 
+    event_lane: ClassVar[bool] = True
+    """Whether usual events take the lane. Only tests switch it off, to see that nothing changes."""
+
     def __init__(self, around: Surroundings, attempt: Attempt, now: float) -> None:
         self.attempt = attempt
         self._settings = around.settings
+        self._json_rpc = around.settings.json_rpc
         self._identity = around.identity
         self._next_id = around.next_id
         self._queue = around.queue
@@ -91,6 +98,11 @@ class Connection:
         if attempt.previous is not None:
             self.redaction.add(secrets_of_hello(attempt.previous.payload))
         self._link = link_for(around, attempt, self.redaction)
+        self._lane = EventLane(
+            self._link.next_item,
+            frames.reader(codec_for(around.settings.json)),
+            self.redaction.plain_names,
+        )
         self._standing = around.standing
         self._backlog = around.backlog
         self._random = around.random
@@ -158,7 +170,7 @@ class Connection:
         ended = ends_stream(inbound)
         if self.phase is Phase.CLOSING:
             if ended:
-                self.phase = Phase.CLOSED
+                self._close()
             return
         if not ended:
             self._counters.last_received_at = now
@@ -283,10 +295,13 @@ class Connection:
     # --- what arrived -----------------------------------------------------------------------
 
     def _take_items(self) -> None:
-        while self.ending is None and (item := self._link.next_item()) is not None:
+        while self.ending is None:
+            item, message = self._next_item()
             match item:
+                case None:
+                    break
                 case Received():
-                    self._on_message(item)
+                    self._on_message(message, item.size)
                 case PongReceived():
                     if self._probes is not None:
                         self._probes.answered(item.payload, self._now)
@@ -297,23 +312,42 @@ class Connection:
         if self._link.reading_refusal and _Timer.REFUSAL_BODY not in self._timers:
             self._timers.set(_Timer.REFUSAL_BODY, self._now + _REFUSAL_BODY_TIME)
 
-    def _on_message(self, message: Received) -> None:
+    def _next_item(self) -> Item:
+        """Let usual events take the lane, and return what comes then."""
+        seq = self._expected_seq
+        if seq is None or seq >= MOST_SEQ or self.phase is not Phase.ONLINE or not self.event_lane:
+            return self._lane.next_item()
+        into = self._queue.lane()
+        if into is None:
+            return self._lane.next_item()
+        self._expected_seq, size, item = self._lane.take(seq, into)
+        number = self._expected_seq - seq
+        if number:
+            self._queue.took_lane(number, size)
+            self._counters.messages_received += number
+            self._counters.events += number
+        return item
+
+    def _on_message(self, message: Any, size: int) -> None:
         self._counters.messages_received += 1
+        phase = self.phase
         try:
-            frame = frames.decode(message.data, json_rpc=self._settings.json_rpc)
+            if isinstance(message, frames.InvalidFrame):
+                raise message
+            frame = frames.frame_of(message, size, json_rpc=self._json_rpc)
         except frames.InvalidFrame as error:
             self._link.outbox.close(BAD_DATA, "")
             self._end(Ending(EndKind.PROTOCOL_VIOLATION, str(error)))
             return
         match frame:
-            case frames.EventFrame() if self.phase in _GREETED:
-                self._on_event(frame, message.size)
-            case frames.EventFrame(name=frames.EVENT_CHALLENGE) if self.phase is Phase.CHALLENGE:
+            case GatewayEvent() if phase is Phase.ONLINE or phase is Phase.STORING:
+                self._on_event(frame)
+            case frames.Response() if phase in _GREETED:
+                self._on_response(frame, size)
+            case GatewayEvent(name=frames.EVENT_CHALLENGE) if phase is Phase.CHALLENGE:
                 self._on_challenge(frame.payload)
-            case frames.Response(id=self._connect_id) if self.phase is Phase.HELLO:
-                self._on_connect_answer(frame, message.size)
-            case frames.Response() if self.phase in _GREETED:
-                self._on_response(frame, message.size)
+            case frames.Response(id=self._connect_id) if phase is Phase.HELLO:
+                self._on_connect_answer(frame, size)
             case frames.Pong():
                 pass
             case _:
@@ -378,21 +412,21 @@ class Connection:
         keepalive = Keepalive(settings.keepalive, tick_interval, self._timers, counters, self._now)
         return Probes(settings, keepalive, self._link, self._next_id, self._queue, counters)
 
-    def _on_event(self, frame: frames.EventFrame, size: int) -> None:
+    def _on_event(self, event: GatewayEvent) -> None:
         self._counters.events += 1
-        missed = 0
-        if frame.seq is not None:
-            if self._expected_seq is not None:
-                missed = max(0, frame.seq - self._expected_seq)
-            self._expected_seq = max(self._expected_seq or 0, frame.seq + 1)
-        if missed:
-            self._counters.gap(missed)
-        if frame.name == frames.EVENT_SHUTDOWN and isinstance(frame.payload, dict):
-            hint = frames.seconds_from_ms(frame.payload.get("restartExpectedMs"))
+        name, seq, expected, missed = event.name, event.seq, self._expected_seq, 0
+        if seq is not None and (expected is None or seq >= expected):
+            self._expected_seq = seq + 1
+            if expected is not None and seq > expected:
+                missed = seq - expected
+                self._counters.gap(missed)
+        if name == frames.EVENT_SHUTDOWN and isinstance(event.payload, dict):
+            hint = frames.seconds_from_ms(event.payload.get("restartExpectedMs"))
             if hint is not None:
                 self._retry_after = (self._now, hint)
-        name = self.redaction.name(frame.name)
-        event = events.GatewayEvent(name, frame.payload, frame.seq, frame.state_version, size)
+        told = self.redaction.name(name)
+        if told != name:
+            event = attrs.evolve(event, name=told)
         self._queue.put_gateway_event(event, missed)
 
     def _on_response(self, response: frames.Response, size: int) -> None:

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final, Unpack
 
-import attrs
-
 from butter_proto import events
 from butter_proto.attempt import Shared, Surroundings, alone, dial, proxy_to
 from butter_proto.authenticator import Authenticator
@@ -28,7 +26,7 @@ from butter_proto.counters import Counters
 from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken, TokenKey
 from butter_proto.device_auth import SignedPayload, Signer
-from butter_proto.endpoint import Endpoint, parse_url
+from butter_proto.endpoint import Endpoint
 from butter_proto.errors import (
     Delivery,
     Ending,
@@ -54,7 +52,7 @@ from butter_proto.policy import check_transport
 from butter_proto.proxy_address import ProxyAddress
 from butter_proto.recovery import Ended, Recovery
 from butter_proto.request_options import Offline, RequestOptions
-from butter_proto.settings import Dialect, Framing, Settings
+from butter_proto.settings import Dialect, Framing, Settings, with_token_of
 from butter_proto.timers import TICK
 from butter_proto.trace import Trace
 
@@ -91,13 +89,7 @@ class Connector:
         hold_queue: bool = False,
         shared: Shared | None = None,
     ) -> None:
-        settings = settings or Settings()
-        if isinstance(url, str):
-            self._endpoint, token = parse_url(url)
-            if token is not None and settings.token is None:
-                settings = attrs.evolve(settings, token=token)
-        else:
-            self._endpoint = url
+        self._endpoint, settings = with_token_of(url, settings)
         if signer is not None and settings.dialect is Dialect.OPENBUTTER_V1:
             raise InvalidSettings("the original dialect knows no devices")
         check_transport(self._endpoint, settings)
@@ -236,9 +228,11 @@ class Connector:
         `RequestOptions` says what may be asked for. Raises `NotOnline`, `PendingFull`,
         `MessageTooLarge` or `InvalidParams`; then nothing was accepted. Pull bytes and events.
         """
-        offline = options.get("offline", Offline.FAIL)
-        if self.state is not State.ONLINE and (offline is Offline.FAIL or not self.has_hope):
-            raise NotOnline(f"{method} was not sent: not connected to {self._endpoint}")
+        connection = self._current
+        if connection is None or connection.phase is not Phase.ONLINE:
+            offline = options.get("offline", Offline.FAIL)
+            if offline is Offline.FAIL or not self.has_hope:
+                raise NotOnline(f"{method} was not sent: not connected to {self._endpoint}")
         request = self._intake.make(
             method,
             params,
@@ -247,9 +241,9 @@ class Connector:
             gateway=None,  # so that nobody else can name one
             **options,
         )
-        self.check(request)
+        connection = self._checked(request)
         self._intake.accept(request)
-        self.take(request, now)
+        self._take(request, connection, now)
         return request.id
 
     def cancel(self, request_id: str, now: float) -> Delivery | None:
@@ -374,15 +368,23 @@ class Connector:
 
     def check(self, request: PendingRequest) -> None:
         """Raise `MessageTooLarge` or `PendingFull` where ``take`` would have no place for it."""
-        if self._hello is not None:
-            check_size(self._hello, request.size)
-        if self._connection_for(request) is None:
-            self._backlog.check_room(request.size)
+        self._checked(request)
 
     def take(self, request: PendingRequest, now: float) -> None:
         """Take in a request that was made and accepted."""
-        now = self._clock.advance(now)
+        self._take(request, self._connection_for(request), now)
+
+    def _checked(self, request: PendingRequest) -> Connection | None:
+        """Return the connection that has a place for a request, None where it waits for one."""
+        if self._hello is not None:
+            check_size(self._hello, request.size)
         connection = self._connection_for(request)
+        if connection is None:
+            self._backlog.check_room(request.size)
+        return connection
+
+    def _take(self, request: PendingRequest, connection: Connection | None, now: float) -> None:
+        now = self._clock.advance(now)
         if connection is None:
             self._backlog.add(request)
         else:
@@ -483,7 +485,7 @@ class Connector:
 
     def next_event(self) -> events.Event | None:
         """Take the next event."""
-        return self._queue.next()
+        return self._queue.store.next()  # type: ignore[return-value]  # signed only in a pool
 
     def next_timeout(self) -> float | None:
         """Return when ``handle_timeout`` is next due."""

@@ -198,6 +198,14 @@ def parse_url(url: str) -> tuple[Endpoint, str | None]:
     return endpoint, token
 
 
+def located(url: str | Endpoint) -> tuple[Endpoint, str | None]:
+    """Return where a URL leads, and its token; an endpoint is returned as it is.
+
+    Raises `InvalidSettings`.
+    """
+    return parse_url(url) if isinstance(url, str) else (url, None)
+
+
 def _shown(url: str) -> str:
     """Return what an error text may show of a URL."""
     head = _QUERY_OR_FRAGMENT.split(url, maxsplit=1)[0]

@@ -38,6 +38,19 @@ class Policy:
     """Seconds between its ``tick`` events."""
 
 
+def _features(payload: object, kind: str) -> list[str]:
+    """Return the names that a hello lists."""
+    features = payload.get("features") if isinstance(payload, dict) else None
+    names = features.get(kind) if isinstance(features, dict) else None
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _listed(payload: object) -> str:
+    """Show of a hello how much it lists, and nothing that it says."""
+    methods, listed = _features(payload, "methods"), _features(payload, "events")
+    return f"<{len(methods)} methods, {len(listed)} events>"
+
+
 @attrs.frozen
 class Hello:
     """The gateway's answer to ``connect``. What the peer did not say is None or empty."""
@@ -51,11 +64,19 @@ class Hello:
     scopes: tuple[str, ...] | None
     """What was granted; compare with what was asked for: see `ScopesReduced`."""
     auth_method: str | None
-    methods: frozenset[str] = attrs.field(repr=lambda names: f"<{len(names)} names>")
-    events: frozenset[str] = attrs.field(repr=lambda names: f"<{len(names)} names>")
     policy: Policy
-    payload: Any = attrs.field(repr=False)
+    payload: Any = attrs.field(repr=_listed)
     """All of it as it came, the snapshot included. Holds secrets: keep it out of logs."""
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """What may be requested, by name; made at each access, for it is as large as the rest."""
+        return frozenset(_features(self.payload, "methods"))
+
+    @property
+    def events(self) -> frozenset[str]:
+        """Which events there are, by name; made at each access."""
+        return frozenset(_features(self.payload, "events"))
 
     def is_of_another_boot(self, boot_id: str | None) -> bool:
         """Tell whether the gateway is known to be another process than the one of ``boot_id``."""

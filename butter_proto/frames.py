@@ -4,8 +4,7 @@ Rules kept here:
 
 * Foreign text becomes a typed frame here or nowhere: `InvalidFrame` for what is no JSON object,
   None for an object that is no frame we know (newer gateways may send some; they are skipped).
-* Numbers that are not finite are refused both ways; integers are bounded by CPython's own limit,
-  nesting by `DEEPEST`. Duplicate keys: the last one counts. Lone surrogates are kept.
+* JSON itself is read and written by a codec (codec.py); nesting is bounded by `DEEPEST` here.
 * Unknown keys are normal.
 
 JSON-RPC 2.0 is the original connector's second form of requests, responses and notifications.
@@ -13,13 +12,14 @@ JSON-RPC 2.0 is the original connector's second form of requests, responses and 
 
 from __future__ import annotations
 
-import json
-import math
-from typing import Any, Final, Never
+from collections.abc import Callable
+from typing import Any, Final
 
 import attrs
 
+from butter_proto.codec import STDLIB, Codec
 from butter_proto.errors import GatewayError, InvalidParams
+from butter_proto.events import GatewayEvent
 from butter_proto.settings import HOUR
 
 METHOD_CONNECT: Final = "connect"
@@ -31,6 +31,8 @@ IDEMPOTENCY_KEY: Final = "idempotencyKey"
 STATUS_ACCEPTED: Final = "accepted"
 DEEPEST: Final = 200
 """The deepest nesting of a message. CPython's own limit depends on the caller's stack."""
+_NOT_DEEP: Final = 2 * DEEPEST
+"""A text of so many characters cannot be nested deeper: each level opens and closes."""
 _TOO_DEEP: Final = f"nested deeper than {DEEPEST}"
 _LONGEST_CODE: Final = 200
 _LONGEST_MESSAGE: Final = 2000
@@ -42,7 +44,7 @@ class InvalidFrame(ValueError):
     """A message that is no JSON object."""
 
 
-@attrs.frozen
+@attrs.define
 class Response:
     """An answer: ``error`` is None exactly when it is a success."""
 
@@ -52,24 +54,16 @@ class Response:
 
 
 @attrs.frozen
-class EventFrame:
-    """An event. ``seq`` is None where there is no usable one."""
-
-    name: str
-    payload: Any
-    seq: int | None
-    state_version: Any
-
-
-@attrs.frozen
 class Pong:
     """The original gateway's ``{"type": "pong"}``: life, and nothing else."""
 
 
-Frame = Response | EventFrame | Pong
+Frame = Response | GatewayEvent | Pong
 
 
-def encode_request(request_id: str, method: str, params: Any, *, json_rpc: bool = False) -> bytes:
+def encode_request(
+    request_id: str, method: str, params: Any, *, json_rpc: bool = False, codec: Codec = STDLIB
+) -> bytes:
     """Write a request as UTF-8. ``params`` None leaves the key out.
 
     Raises `InvalidParams` where method or params cannot be written; nothing of them is shown.
@@ -84,42 +78,64 @@ def encode_request(request_id: str, method: str, params: Any, *, json_rpc: bool 
     if params is not None:
         message["params"] = params
     try:
-        text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()
+        return codec.dump(message)
     except Exception as error:  # noqa: BLE001 - params may run any code of the caller's
         kind = type(error).__name__
         raise InvalidParams(f"params of {method!r} cannot be written as JSON: {kind}") from None
 
 
-def decode(text: str | bytes, *, json_rpc: bool = False) -> Frame | None:
-    """Read one message. Raises `InvalidFrame` for what is no JSON object in UTF-8."""
-    try:
-        # json.loads would guess UTF-16 and let surrogates pass in bytes, but not in a str
-        text = text if isinstance(text, str) else str(text, "utf-8")
-        message = load_json(text)
-    except RecursionError:
-        raise InvalidFrame(_TOO_DEEP) from None
-    except ValueError as error:
-        raise InvalidFrame(f"no JSON: {type(error).__name__}") from None
-    if text.count("[") + text.count("{") > DEEPEST and _is_too_deep(message):
-        raise InvalidFrame(_TOO_DEEP)
-    if not isinstance(message, dict):
+def decode(
+    text: str | bytes, size: int = 0, *, json_rpc: bool = False, codec: Codec = STDLIB
+) -> Frame | None:
+    """Read one message of ``size`` bytes: `reader`, then `frame_of`."""
+    return frame_of(reader(codec)(text), size, json_rpc=json_rpc)
+
+
+def reader(codec: Codec) -> Callable[[str | bytes], Any]:
+    """Return what reads a message's JSON.
+
+    It raises `InvalidFrame` for what is no JSON in UTF-8, or nested deeper than `DEEPEST`.
+    """
+    load = codec.load
+
+    def read(text: str | bytes) -> Any:
+        try:
+            # json.loads would guess UTF-16 and let surrogates pass in bytes, but not in a str
+            text = text if isinstance(text, str) else str(text, "utf-8")
+            message = load(text)
+        except RecursionError:
+            raise InvalidFrame(_TOO_DEEP) from None
+        except ValueError as error:
+            raise InvalidFrame(f"no JSON: {type(error).__name__}") from None
+        if len(text) > _NOT_DEEP:
+            _check_nesting(text, message)
+        return message
+
+    return read
+
+
+def frame_of(message: Any, size: int = 0, *, json_rpc: bool = False) -> Frame | None:
+    """Return the frame that a message's JSON is; an event keeps the message's ``size`` in bytes.
+
+    An event's ``seq`` is None where there is no usable one. Raises `InvalidFrame` for what is no
+    object.
+    """
+    if type(message) is not dict:
         raise InvalidFrame(f"a {type(message).__name__}, not an object")
-    kind = message.get("type")
+    get = message.get
+    kind = get("type")
     if kind == "event":
-        return _event(message)
+        name, seq = get("event"), whole_number(get("seq"))
+        if not name or type(name) is not str:
+            return None
+        return GatewayEvent(name, get("payload"), seq, get("stateVersion"), size)
     if kind == "res":
         return _response(message)
     if kind == "pong":
         return Pong()
     if json_rpc and message.get("jsonrpc") == "2.0":
-        return _json_rpc(message)
+        return _json_rpc(message, size)
     return None
-
-
-def load_json(text: str) -> Any:
-    """Read foreign JSON, numbers finite. Raises ValueError, or RecursionError for deep nesting."""
-    return json.loads(text, parse_constant=_not_finite, parse_float=_finite)
 
 
 def event_message(
@@ -134,7 +150,10 @@ def event_message(
     return message
 
 
-def _is_too_deep(value: object) -> bool:
+def _check_nesting(text: str, value: object) -> None:
+    """Raise `InvalidFrame` for what is nested deeper than `DEEPEST`."""
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return
     level: list[Any] = [value]
     for _ in range(DEEPEST):
         level = [
@@ -144,8 +163,8 @@ def _is_too_deep(value: object) -> bool:
             if isinstance(inner, dict | list)
         ]
         if not level:
-            return False
-    return True
+            return
+    raise InvalidFrame(_TOO_DEEP)
 
 
 def seconds_from_ms(value: object) -> float | None:
@@ -163,25 +182,6 @@ def whole_number(value: object) -> int | None:
 def text_or_none(value: object) -> str | None:
     """Return a non-empty JSON string, else None."""
     return value if isinstance(value, str) and value else None
-
-
-def _not_finite(_: str) -> Never:
-    raise ValueError("not finite")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("not finite")
-    return value
-
-
-def _event(message: dict[str, Any]) -> EventFrame | None:
-    name = message.get("event")
-    if not isinstance(name, str) or not name:
-        return None
-    seq = whole_number(message.get("seq"))
-    return EventFrame(name, message.get("payload"), seq, message.get("stateVersion"))
 
 
 def _response(message: dict[str, Any]) -> Response | None:
@@ -206,12 +206,12 @@ def _gateway_error(error: object) -> GatewayError:
     )
 
 
-def _json_rpc(message: dict[str, Any]) -> Frame | None:
+def _json_rpc(message: dict[str, Any], size: int) -> Frame | None:
     """Read a JSON-RPC 2.0 response or notification (jsonrpc.org/specification, 4.1 and 5)."""
     method = message.get("method")
     request_id = message.get("id")
     if isinstance(method, str) and method and request_id is None:
-        return EventFrame(method, message.get("params"), None, None)
+        return GatewayEvent(method, message.get("params"), None, None, size)
     if not isinstance(request_id, str):
         return None
     if "result" in message and message.get("error") is None:  # some send both, one of them null

@@ -129,7 +129,7 @@ def read_hello(payload: object, dialect: Dialect) -> Hello | None:
     fields = _object(payload)
     if dialect is Dialect.GATEWAY_V4 and fields.get("type") != "hello-ok":
         return None
-    server, auth, features = (_object(fields.get(key)) for key in ("server", "auth", "features"))
+    server, auth = _object(fields.get("server")), _object(fields.get("auth"))
     return Hello(
         whole_number(fields.get("protocol")),
         text_or_none(server.get("version")),
@@ -138,8 +138,6 @@ def read_hello(payload: object, dialect: Dialect) -> Hello | None:
         text_or_none(auth.get("role")),
         _names(auth["scopes"]) if isinstance(auth.get("scopes"), list) else None,
         text_or_none(auth.get("method")),
-        frozenset(_names(features.get("methods"))),
-        frozenset(_names(features.get("events"))),
         _policy(_object(fields.get("policy"))),
         payload,
     )

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from butter_proto import frames
+from butter_proto.codec import codec_for
 from butter_proto.errors import InvalidParams, PendingFull
 from butter_proto.event_queue import EventStore
 from butter_proto.pending import PendingRequest
@@ -57,6 +58,7 @@ class Intake:
         self, settings: Settings, ids: Draws, entropy: Callable[[int], bytes], store: EventStore
     ) -> None:
         self._settings = settings
+        self._codec = codec_for(settings.json)
         self._ids = ids
         self._keys = Draws(lambda: entropy(_KEY_BYTES).hex())
         self._store = store
@@ -82,8 +84,12 @@ class Intake:
         ``pending_bytes`` is the size of those that are pending. Raises `InvalidParams` and
         `PendingFull`.
         """
-        seconds = self._settings.timeouts.request if isinstance(timeout, Default) else timeout
-        if seconds is not None and not _is_duration(seconds):
+        seconds: float | None
+        if isinstance(timeout, Default):
+            seconds = self._settings.timeouts.request
+        elif timeout is None or _is_duration(timeout):
+            seconds = timeout
+        else:
             raise InvalidParams(f"timeout must be over 0 and at most {MONTH:.0f} seconds, or None")
         if not isinstance(offline, Offline):
             raise InvalidParams("offline must be Offline.FAIL or Offline.QUEUE")
@@ -99,7 +105,7 @@ class Intake:
             raise InvalidParams("replay needs an idempotency key: its own, or AUTO")
         request_id = self._ids.look()
         payload = frames.encode_request(
-            request_id, method, params, json_rpc=self._settings.json_rpc
+            request_id, method, params, json_rpc=self._settings.json_rpc, codec=self._codec
         )
         if pending_bytes + len(payload) > limits.max_pending_bytes:
             raise PendingFull(
@@ -152,7 +158,8 @@ def _key_in(params: Any) -> str | None:
     """Return the idempotency key that params carry."""
     if not isinstance(params, dict):
         return None
-    return frames.text_or_none(dict.get(params, frames.IDEMPOTENCY_KEY))
+    key = dict.get(params, frames.IDEMPOTENCY_KEY)
+    return None if key is None else frames.text_or_none(key)
 
 
 def _is_duration(seconds: object) -> bool:

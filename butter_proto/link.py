@@ -61,7 +61,7 @@ class Opened:
     """The WebSocket is open: the upgrade was accepted."""
 
 
-@attrs.frozen
+@attrs.define
 class Received:
     """A whole message; ``size`` in bytes."""
 

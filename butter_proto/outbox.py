@@ -108,6 +108,8 @@ class Outbox:
 
     def take(self, now: float) -> bytes:
         """Return whole frames, at most 64 KiB; ``b""``: nothing waits. Taken is handed out."""
+        if not self._messages and not self._control:
+            return b""
         frames: list[bytes] = []
         room = CHUNK
         while (frame := self._next_frame(room, now)) is not None:

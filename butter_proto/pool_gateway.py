@@ -20,7 +20,7 @@ from butter_proto import events
 from butter_proto.attempt import proxy_to
 from butter_proto.connector import Connector
 from butter_proto.device import Device, DeviceToken
-from butter_proto.endpoint import Endpoint, parse_url
+from butter_proto.endpoint import Endpoint, located
 from butter_proto.errors import Ending, InvalidSettings
 from butter_proto.machine import State, Stats
 from butter_proto.proxy_address import ProxyAddress
@@ -34,11 +34,7 @@ REMEMBERED: Final = 8
 
 
 def _shown(url: str | Endpoint) -> str:
-    return str(_parsed(url)[0])
-
-
-def _parsed(url: str | Endpoint) -> tuple[Endpoint, str | None]:
-    return parse_url(url) if isinstance(url, str) else (url, None)
+    return str(located(url)[0])
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +61,7 @@ class PoolGateway:
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.url, str | Endpoint):
             raise InvalidSettings("a gateway's URL is a str or an Endpoint")
-        _parsed(self.url)
+        located(self.url)
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             raise InvalidSettings(f"a gateway's name is a non-empty str: {self.name!r}")
         if self.priority is not None and type(self.priority) is not int:
@@ -74,7 +70,7 @@ class PoolGateway:
     @property
     def endpoint(self) -> Endpoint:
         """Where it is."""
-        return _parsed(self.url)[0]
+        return located(self.url)[0]
 
     @property
     def proxy(self) -> ProxyAddress | None:
@@ -94,7 +90,7 @@ class PoolGateway:
             return self.token
         if self.settings is not None and self.settings.token is not None:
             return self.settings.token
-        return to_secret(_parsed(self.url)[1])
+        return to_secret(located(self.url)[1])
 
     def settings_in(self, pool: Settings) -> Settings:
         """Return the settings of its connector in a pool with these."""

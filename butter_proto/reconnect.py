@@ -294,6 +294,11 @@ def advice(ending: Ending) -> str:
     return _worded(_row_of(ending).advice, ending)
 
 
+def is_known_reason(reason: str) -> bool:
+    """Tell whether a Close frame's reason is one of the gateway's own that choose the advice."""
+    return bool(advice(Ending(EndKind.CLOSED_BY_PEER, close_reason=reason)))
+
+
 def decide(
     ending: Ending,
     attempts: Attempts,

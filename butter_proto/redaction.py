@@ -27,11 +27,13 @@ _LONGEST_REMEMBERED: Final = 100
 class Redaction:
     """The secrets that a connection knows, and what it tells without them."""
 
-    __slots__ = ("_names", "_secrets")
+    __slots__ = ("_names", "_secrets", "plain_names")
 
     def __init__(self, secrets: tuple[Secret, ...]) -> None:
         self._secrets = secrets
         self._names: dict[str, str] = {}
+        self.plain_names: set[str] = set()
+        """Names of events that came before, and are told as they are."""
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -42,6 +44,7 @@ class Redaction:
         """Learn more secrets."""
         self._secrets = (*self._secrets, *map(Secret, texts))
         self._names.clear()
+        self.plain_names.clear()
 
     def text(self, text: str) -> str:
         """Take the secrets out of a text."""
@@ -57,6 +60,8 @@ class Redaction:
             told = redact(name, long_enough(self._secrets))
             if len(self._names) < _REMEMBERED_NAMES and len(name) <= _LONGEST_REMEMBERED:
                 self._names[name] = told
+                if told == name:
+                    self.plain_names.add(name)
         return told
 
     def error(self, error: GatewayError) -> GatewayError:

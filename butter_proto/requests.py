@@ -109,6 +109,9 @@ class Requests:
         if request.refusal is not None and request.refusal.again_at > now:
             self._ask_later(request, request.refusal)
             return
+        if not self._waiting and self._window.take():  # the usual case
+            self._send(request)
+            return
         self._waiting[request.id] = request
         self.fill()
 
@@ -195,11 +198,14 @@ class Requests:
     def fill(self) -> None:
         """Move what waits to the outbox while the window has room."""
         while self._waiting and self._window.take():
-            request_id, request = self._waiting.popitem(last=False)
-            request.outgoing = self._outbox.text(request.payload)
-            self._in_flight[request_id] = request
+            self._send(self._waiting.popitem(last=False)[1])
         if self._waiting:
             self._window.wait(self)
+
+    def _send(self, request: PendingRequest) -> None:
+        """Let a request leave, on a place that was taken for it."""
+        request.outgoing = self._outbox.text(request.payload)
+        self._in_flight[request.id] = request
 
     def _leave_flight(self, request: PendingRequest) -> None:
         """Give its place back; a frame that has not left must not go out any more."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from butter_proto.credentials import Credentials
-from butter_proto.endpoint import Endpoint, parse_url
+from butter_proto.endpoint import Endpoint, located
 from butter_proto.errors import InvalidSettings
 from butter_proto.headers import Headers, secrets_of_headers, to_headers
 from butter_proto.identity import (
@@ -115,6 +115,17 @@ class Probe(Enum):
     """A ``health`` request; it needs no scope (wire.md 6)."""
     NONE = "none"
     """No probes; the tick watchdog alone watches."""
+
+
+class Json(Enum):
+    """Who reads and writes JSON; the results are the same (codec.py)."""
+
+    AUTO = "auto"
+    """MSGSPEC where it is installed, else STDLIB."""
+    STDLIB = "stdlib"
+    """The standard library."""
+    MSGSPEC = "msgspec"
+    """msgspec, from the extra ``openbutter[speed]``."""
 
 
 @attrs.frozen
@@ -240,6 +251,8 @@ class Settings:
     """The proxy to the gateway, or its URL (docs/proxies.md); loopback is never proxied."""
     json_rpc: bool = attrs.field(default=False, validator=_instance(bool))
     """Requests as JSON-RPC 2.0; connect keeps the ``req`` form."""
+    json: Json = attrs.field(default=Json.AUTO, validator=_instance(Json))
+    """Who reads and writes JSON: the fastest that is installed."""
     timeouts: Timeouts = attrs.field(factory=Timeouts, validator=_instance(Timeouts))
     """Limits of the phases of a connection, and of a request."""
     keepalive: KeepaliveSettings = attrs.field(
@@ -291,6 +304,18 @@ class Settings:
         return CLI if device else BACKEND
 
 
+def with_token_of(url: str | Endpoint, settings: Settings | None) -> tuple[Endpoint, Settings]:
+    """Return where a URL leads, and settings with its token where they have none.
+
+    Raises `InvalidSettings` for a URL that cannot work.
+    """
+    settings = settings or Settings()
+    endpoint, token = located(url)
+    if token is not None and settings.token is None:
+        settings = attrs.evolve(settings, token=token)
+    return endpoint, settings
+
+
 def adapter_settings(
     settings: Settings | None,
     token: str | Secret | None,
@@ -309,8 +334,7 @@ def adapter_settings(
     if token is not None:
         settings = attrs.evolve(settings, token=token)
     if environ is not None and settings.proxy is None:
-        endpoint = parse_url(url)[0] if isinstance(url, str) else url
-        proxy = proxy_from_environment(endpoint, environ)
+        proxy = proxy_from_environment(located(url)[0], environ)
         settings = attrs.evolve(settings, proxy=proxy)
     require_bytes(settings.framing)
     return settings

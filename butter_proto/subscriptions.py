@@ -77,8 +77,13 @@ class EventSubscription(Subscription[events.GatewayEvent | events.EventsMissed])
 
     def offer(self, item: events.GatewayEvent | events.EventsMissed) -> None:
         """Queue an item if it is asked for and has room; else count it as lost."""
-        if self.closed or self._filtered(item):
+        if self.closed:
             return
+        size = 0
+        if type(item) is events.GatewayEvent:
+            if self._names and item.name not in self._names:
+                return
+            size = item.size
         queue = self._queue
         if self._losing and (2 * len(queue) > self._limit or 2 * self._bytes > self._max_bytes):
             queue[-1] = _lost(queue[-1], item)  # while losing, the last item tells the loss
@@ -86,29 +91,21 @@ class EventSubscription(Subscription[events.GatewayEvent | events.EventsMissed])
             return
         self._losing = len(queue) >= self._limit or self._bytes >= self._max_bytes
         if self._losing:
-            item = _lost(None, item)
+            item, size = _lost(None, item), 0
             self._on_lost()
         queue.append(item)
-        self._bytes += _size(item)
-        self._wake()
+        self._bytes += size
+        if len(queue) == 1:  # who waits found it empty
+            self._wake()
 
     def take(self) -> events.GatewayEvent | events.EventsMissed | None:
         """Take the oldest item, or None."""
-        item = super().take()
-        if item is not None:
-            self._bytes -= _size(item)
+        if not self._queue:
+            return None
+        item = self._queue.popleft()
+        if type(item) is events.GatewayEvent:
+            self._bytes -= item.size
         return item
-
-    def _filtered(self, item: events.GatewayEvent | events.EventsMissed) -> bool:
-        return (
-            bool(self._names)
-            and isinstance(item, events.GatewayEvent)
-            and item.name not in self._names
-        )
-
-
-def _size(item: events.GatewayEvent | events.EventsMissed) -> int:
-    return item.size if isinstance(item, events.GatewayEvent) else 0
 
 
 def _lost(before: object, item: events.GatewayEvent | events.EventsMissed) -> events.EventsMissed:

@@ -70,7 +70,7 @@ class Supervisor:
         self._certificate_seen_good = True
 
     def on_online(self) -> None:
-        """Take note of a hello: refusals in a row, and a pairing, are over."""
+        """Take note of Online: refusals in a row, and a pairing, are over."""
         self._equal = 0
         self._pairing_request = _NO_PAIRING
 

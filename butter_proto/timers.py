@@ -44,7 +44,8 @@ class Timers(Generic[_K]):
     __slots__ = ("_heap", "_order", "_when")
 
     def __init__(self) -> None:
-        self._when: dict[_K, tuple[float, int]] = {}
+        self._when: dict[_K, tuple[float, int, _K]] = {}
+        """The entry of the heap that counts; others of that name are out of date."""
         self._heap: list[tuple[float, int, _K]] = []
         self._order = 0
 
@@ -57,10 +58,10 @@ class Timers(Generic[_K]):
     def set(self, name: _K, when: float) -> None:
         """Set or move a deadline."""
         self._order += 1
-        self._when[name] = (when, self._order)
-        heappush(self._heap, (when, self._order, name))
+        entry = self._when[name] = (when, self._order, name)
+        heappush(self._heap, entry)
         if len(self._heap) > 2 * len(self._when) + 64:
-            self._heap = [(when, order, name) for name, (when, order) in self._when.items()]
+            self._heap = [*self._when.values()]
             heapify(self._heap)
 
     def stop(self, name: _K) -> None:
@@ -76,9 +77,9 @@ class Timers(Generic[_K]):
         """Return the earliest deadline, or None."""
         heap = self._heap
         while heap:
-            when, order, name = heap[0]
-            if self._when.get(name) == (when, order):
-                return when
+            entry = heap[0]
+            if self._when.get(entry[2]) is entry:
+                return entry[0]
             heappop(heap)
         return None
 

@@ -22,7 +22,8 @@ from typing import Any, Final
 
 import attrs
 
-from butter_proto.frames import EVENT_CHALLENGE, EVENT_SHUTDOWN, METHOD_CONNECT, load_json
+from butter_proto.codec import load_json
+from butter_proto.frames import EVENT_CHALLENGE, EVENT_SHUTDOWN, METHOD_CONNECT
 from butter_proto.printable import printable
 from butter_proto.redaction import Redaction
 from butter_proto.secret import MASK, Secret, longest_first, masked

@@ -23,7 +23,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import attrs
 import wsproto
@@ -45,6 +45,7 @@ from wsproto.utilities import ProtocolError
 from butter_proto.counters import Counters
 from butter_proto.endpoint import Endpoint
 from butter_proto.errors import MAX_REFUSAL_BODY, Ending, EndKind
+from butter_proto.fast_lane import take_usual_frames
 from butter_proto.headers import Headers
 from butter_proto.link import HostInput, Inbound, LinkItem, Opened, PongReceived, Received
 from butter_proto.outbox import BAD_DATA, LENGTH_16, Outbox
@@ -74,6 +75,8 @@ class WebSocketLink:
     """The client side of one WebSocket whose frames are read and written here."""
 
     auto_probe = Probe.PING
+    fast_lane: ClassVar[bool] = True
+    """Whether usual frames go past wsproto. Only tests switch it off, to see that both agree."""
 
     def __init__(
         self,
@@ -132,10 +135,11 @@ class WebSocketLink:
 
     def next_item(self) -> LinkItem | None:
         """Return what the bytes so far say next, or None."""
-        while not self._items:
+        items = self._items
+        while not items:
             if self._phase is _Phase.DONE or not self._step():
                 return None
-        return self._items.popleft()
+        return items.popleft()
 
     def data_to_send(self, now: float) -> bytes:
         """Take at most 64 KiB for the wire."""
@@ -168,10 +172,10 @@ class WebSocketLink:
         if len(self._buffer) < self._needed:
             return False
         match self._phase:
+            case _Phase.HEADER:
+                return self._take_usual_frames() or self._read_header()
             case _Phase.HEAD:
                 return self._read_head()
-            case _Phase.HEADER:
-                return self._read_header()
             case _Phase.PAYLOAD:
                 self._feed(self._cut(self._needed))
                 self._expect(_Phase.HEADER, 2)
@@ -206,8 +210,19 @@ class WebSocketLink:
             self._end_refusal()
         return True
 
+    def _take_usual_frames(self) -> bool:
+        """Read what needs no wsproto; False where the next frame does, or a message is open."""
+        buffer = self._buffer
+        if self._fragments or not self.fast_lane:
+            return False
+        read, self._needed = take_usual_frames(buffer, self._limits.max_message, self._items)
+        del buffer[:read]
+        return read > 0
+
     def _read_header(self) -> bool:
         """Find the frame's length, judge it, and let wsproto judge the rest of the header."""
+        if len(self._buffer) < self._needed:
+            return False
         length = self._buffer[1] & 0x7F
         size = 2 if length < LENGTH_16 else 4 if length == LENGTH_16 else 10
         if len(self._buffer) < size:

@@ -41,14 +41,16 @@ class Window:
     def leave(self, waiter: Waiter, places: int) -> None:
         """Give back the places of a connection that is over."""
         self._waiting.pop(waiter, None)
-        self._give_back(places)
+        self._free += places
+        self._hand_on()
 
     def give_back(self) -> None:
         """Give a place back: what waits longest takes it."""
-        self._give_back(1)
+        self._free += 1
+        if self._waiting:
+            self._hand_on()
 
-    def _give_back(self, places: int) -> None:
-        self._free += places
+    def _hand_on(self) -> None:
         for waiter in [*self._waiting]:
             if self._free <= 0:
                 return

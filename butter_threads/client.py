@@ -35,6 +35,7 @@ from weakref import WeakSet
 from butter_proto import errors
 from butter_proto.client import Client, check_in_hook, result_of
 from butter_proto.connector import Connector
+from butter_proto.connector_factory import ConnectorFactory
 from butter_proto.credentials import Credentials
 from butter_proto.device import Device, DeviceToken
 from butter_proto.device_auth import SignedPayload
@@ -346,8 +347,10 @@ class Gateway(GatewayView):
         """Take one event of the machine, under the lock."""
         while self._left:
             self._client.unsubscribe(self._left.popleft())
-        self._client.deliver(event)
+        is_usual = self._client.deliver(event)
         self._callbacks.offer(event)
+        if is_usual:
+            return
         line = self._journal.line(event)
         if line is not None:  # a state has changed
             self._lines.append(line)
@@ -411,6 +414,7 @@ def connect(
     dial: Dial | None = None,
     trust_env: bool = False,
     trace: Trace | None = None,
+    recorder: ConnectorFactory | None = None,
 ) -> Gateway:
     """Keep a gateway connected until it is closed: best in a ``with``.
 
@@ -422,6 +426,7 @@ def connect(
     ``trust_env`` lets ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name a proxy where
     ``settings`` name none (docs/proxies.md). ``trace`` is told of each message on the wire,
     without secrets; it must not block, and one that raises is told no more.
+    ``recorder`` makes the connector, and keeps what happens to it (docs/testing.md).
 
     Raises `InvalidSettings` for what cannot work, `StoreError` where the device's tokens cannot be
     read, `ConnectTimeout` with the last ending after ``timeout`` seconds (None: never), `GaveUp`
@@ -430,7 +435,8 @@ def connect(
     environ = os.environ if trust_env else None
     settings = adapter_settings(settings, token, url=url, environ=environ)
     signer = None if device is None else device.signer
-    machine = Connector(
+    make = Connector if recorder is None else recorder.connector
+    machine = make(
         url,
         settings,
         random=random.random,

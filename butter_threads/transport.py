@@ -4,6 +4,8 @@ Rules kept here:
 
 * Nothing blocks. What would block is remembered, and the selector asked to tell when it would not.
 * A chunk is sent whole before the next one is taken: what the machine hands out counts as sent.
+* The socket is kept from buffering more than it can send soon: a probe leaves behind those bytes,
+  and has its time to be answered from when the socket took it.
 * TLS may hold bytes that the selector cannot see, so a reader reads until ``receive`` says None;
   and it may want to write in order to read.
 """
@@ -14,12 +16,15 @@ import selectors
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from butter_proto.machine import CHUNK
 
 IN_A_ROW: Final = 16
 """Chunks of one socket, each way, before the others get their turn."""
+UNSENT: Final = CHUNK
+"""Bytes that wait in the socket, not even sent once, beyond which it takes no more."""
 _READ: Final = selectors.EVENT_READ
 _WRITE: Final = selectors.EVENT_WRITE
 
@@ -56,6 +61,7 @@ class Transport:
     def use(self, opened: socket.socket) -> None:
         """Begin with a connected socket."""
         opened.setblocking(False)
+        _keep_little_unsent(opened)
         self._socket = opened
         self._reading = self._writing = True
         self._watch()
@@ -148,3 +154,10 @@ class Transport:
         else:
             self._selector.unregister(self._socket)
         self._watched = wanted
+
+
+def _keep_little_unsent(opened: socket.socket) -> None:
+    """Bound what waits in the kernel, on systems that can; Linux would take 4 MiB by itself."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with suppress(OSError):  # a socket of another family
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)

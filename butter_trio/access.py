@@ -8,7 +8,9 @@ from contextlib import AbstractAsyncContextManager
 
 import attrs
 
+from butter_proto.connector_factory import ConnectorFactory
 from butter_proto.device import Device
+from butter_proto.errors import LocalProtocolError
 from butter_proto.pool_gateway import PoolGateway
 from butter_proto.settings import Settings
 from butter_trio.client import Gateway, connect
@@ -30,6 +32,9 @@ class Access:
     url: str | None = attrs.field(default=None, repr=False)
     """Where the setup code leads to, if one was given that says it."""
 
+    recorder: ConnectorFactory | None = None
+    """Who records; None: nobody."""
+
     def connect(
         self,
         url: str,
@@ -48,6 +53,7 @@ class Access:
             ssl_context=self.ssl_context,
             dial=dial,
             trust_env=self.trust_env,
+            recorder=self.recorder,
         )
 
     def connect_pool(
@@ -58,7 +64,12 @@ class Access:
         timeout: float | None = 60.0,
         dial: Dial = dial_tcp,
     ) -> AbstractAsyncContextManager[Pool]:
-        """Connect to several gateways as `butter_trio.connect_pool` does; the device is for all."""
+        """Connect to several gateways as `butter_trio.connect_pool` does; the device is for all.
+
+        Raises `LocalProtocolError` with a ``recorder``: no pool is recorded.
+        """
+        if self.recorder is not None:
+            raise LocalProtocolError("a recorder is for one gateway, not for a pool")
         return connect_pool(
             [PoolGateway(url, device=self.device) for url in urls],
             wait=wait,

@@ -30,6 +30,8 @@ from butter_trio.words import NO_ANSWER, explain, milliseconds, notable, trouble
 
 HANDSHAKE_LIMIT: Final = 15.0
 """Seconds from the first attempt to the first hello."""
+MAX_DROPS: Final = 1000
+"""How many drops a report lists, the first ones; ``disconnects`` counts them all."""
 _PROBES: Final = 6
 """How many probes a test has where `_SHORTEST_INTERVAL` allows it."""
 _SHORTEST_INTERVAL: Final = 0.5
@@ -48,6 +50,20 @@ class RoundTrips:
 
 
 @attrs.frozen
+class Drop:
+    """One loss of the connection."""
+
+    at_s: float
+    """From the first hello."""
+    offline_s: float | None
+    """Until the next hello; None where the test ended before it."""
+    ending: str
+    """The name of its `EndKind`."""
+    text: str
+    """What happened."""
+
+
+@attrs.frozen
 class Report:
     """The result; the fields are the keys of ``--json``."""
 
@@ -58,6 +74,8 @@ class Report:
     online_at_end: bool
     disconnects: int
     reconnects: int
+    drops: tuple[Drop, ...]
+    """The first `MAX_DROPS`, oldest first."""
     events: int
     """Events of the gateway that came, ticks included."""
     probes: int
@@ -116,6 +134,7 @@ class Run:
         self._online_since: float | None = None
         self._online_before = 0.0
         self._first_loss: Ending | None = None
+        self._drops: list[Drop] = []
         self._final: events.GaveUp | None = None
 
     @property
@@ -149,11 +168,13 @@ class Run:
                 if self._first_online is None:
                     self._first_online = now
                     self.first_settled.set()
+                self._note_return(now - self._first_online)
             case events.Offline():
                 self._first_loss = self._first_loss or event.ending
                 if self._online_since is not None:
                     self._online_before += now - self._online_since
                     self._online_since = None
+                self._note_drop(event.ending)
             case events.GaveUp():
                 self._final = event
                 self.first_settled.set()
@@ -174,6 +195,7 @@ class Run:
             online_at_end=since is not None,
             disconnects=stats.disconnects,
             reconnects=stats.reconnects,
+            drops=tuple(self._drops),
             events=stats.events,
             probes=stats.probes,
             missed=stats.misses,
@@ -182,6 +204,16 @@ class Run:
             protocol=None if hello is None else hello.protocol,
             reason=reason,
         )
+
+    def _note_drop(self, ending: Ending) -> None:
+        if len(self._drops) < MAX_DROPS and self._first_online is not None:
+            at = trio.current_time() - self._first_online
+            self._drops.append(Drop(round(at, 3), None, ending.kind.name, str(ending)))
+
+    def _note_return(self, at: float) -> None:
+        if self._drops and self._drops[-1].offline_s is None:
+            drop = self._drops[-1]
+            self._drops[-1] = attrs.evolve(drop, offline_s=round(at - drop.at_s, 3))
 
     def _reason(self) -> str | None:
         if self._final is not None:

@@ -24,6 +24,7 @@ import trio
 
 from butter_proto.client import Client, check_in_hook, result_of
 from butter_proto.connector import Connector
+from butter_proto.connector_factory import ConnectorFactory
 from butter_proto.credentials import Credentials
 from butter_proto.device import Device
 from butter_proto.device_auth import SignedPayload
@@ -110,8 +111,9 @@ class Gateway(GatewayView):
         `LocalProtocolError`.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        make_request = partial(self._machine.request, method, params, **options)
-        return await self._outcome(make_request, options)
+        self._check_in_hook(options)
+        request_id = self._machine.request(method, params, now=trio.current_time(), **options)
+        return result_of(await trio.lowlevel.wait_task_rescheduled(self._expect(request_id)))
 
     async def wait_online(self, timeout: float | None = None) -> Hello:  # noqa: ASYNC109
         """Wait until the gateway is online and the ``on_online`` hook has run.
@@ -160,13 +162,17 @@ class Gateway(GatewayView):
 
     # --- inside -----------------------------------------------------------------------------
 
-    async def _outcome(self, make_request: Callable[..., str], options: RequestOptions) -> Any:
-        """Make a request, wait for its outcome, and return or raise what it stands for."""
-        task = trio.lowlevel.current_task()
-        if task is self._hook_task:
+    def _check_in_hook(self, options: RequestOptions) -> None:
+        if self._hook_task is not None and trio.lowlevel.current_task() is self._hook_task:
             check_in_hook(options)
-        request_id = make_request(now=trio.current_time())
-        self._driver.pump()
+
+    def _expect(self, request_id: str) -> Callable[[object], trio.lowlevel.Abort]:
+        """Let a request that was just made leave, and its outcome reschedule this task.
+
+        Returns what takes the request back where the task is cancelled.
+        """
+        task = trio.lowlevel.current_task()
+        self._driver.pump_soon()
         self._client.expect(
             request_id, lambda result: trio.lowlevel.reschedule(task, outcome.Value(result))
         )
@@ -177,7 +183,7 @@ class Gateway(GatewayView):
             self._driver.pump()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        return result_of(await trio.lowlevel.wait_task_rescheduled(abort))
+        return abort
 
     async def _until_ready(self) -> None:
         while not self._client.is_ready:
@@ -213,7 +219,8 @@ class Gateway(GatewayView):
         self._driver.pump()
 
     def _deliver(self, event: PoolEvent) -> None:
-        self._client.deliver(event)
+        if self._client.deliver(event):
+            return
         if self._keeping is not None:
             self._keeping.offer(event)
         line = self._journal.line(event)
@@ -270,6 +277,7 @@ async def connect(
     dial: Dial = dial_tcp,
     trust_env: bool = False,
     trace: Trace | None = None,
+    recorder: ConnectorFactory | None = None,
 ) -> AsyncIterator[Gateway]:
     """Keep a gateway connected for as long as the ``async with`` lasts.
 
@@ -281,6 +289,7 @@ async def connect(
     ``trust_env`` lets ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` name a proxy where
     ``settings`` name none (docs/proxies.md). ``trace`` is told of each message on the wire,
     without secrets; it must not block, and one that raises is told no more.
+    ``recorder`` makes the connector, and keeps what happens to it (docs/testing.md).
 
     Raises `InvalidSettings` for what cannot work, `StoreError` where the device's tokens cannot be
     read, `ConnectTimeout` with the last ending after ``timeout`` seconds (None: never), `GaveUp`
@@ -289,7 +298,8 @@ async def connect(
     environ = os.environ if trust_env else None
     settings = adapter_settings(settings, token, url=url, environ=environ)
     signer = None if device is None else device.signer
-    machine = Connector(
+    make = Connector if recorder is None else recorder.connector
+    machine = make(
         url,
         settings,
         random=random.random,

@@ -1,4 +1,4 @@
-"""The commands of ``butter``: check, call, watch, gateway; device and doctor have own files.
+"""The commands of ``butter``: check, call, watch, gateway; the others have own files.
 
 Rules kept here:
 
@@ -46,6 +46,8 @@ from butter_trio.hidden import hide
 from butter_trio.interrupt import run_until_interrupted
 from butter_trio.options import access_options, token_option, url_argument, urls_argument
 from butter_trio.output import json_text, masked, prepare_streams, tell
+from butter_trio.record_option import record_option
+from butter_trio.replay_command import replay_command
 from butter_trio.serve import serve
 from butter_trio.show import progress, show_pool_report, show_report
 from butter_trio.words import explain_failure, notable, trouble
@@ -117,6 +119,7 @@ def butter() -> None:
 
 butter.add_command(device)
 butter.add_command(doctor)
+butter.add_command(replay_command)
 
 
 # --- check ----------------------------------------------------------------------------------
@@ -125,6 +128,7 @@ butter.add_command(doctor)
 @butter.command("check")
 @urls_argument
 @access_options
+@record_option
 @click.option(
     "--duration",
     type=click.FloatRange(1, MONTH),
@@ -237,6 +241,7 @@ def _show_nothing(_: Run) -> None:
 @click.argument("method")
 @click.argument("params", type=_to_json, required=False, metavar="[PARAMS_JSON]")
 @access_options
+@record_option
 @_timeout
 def call(url: str, method: str, params: Any, access: Access, timeout: float) -> int:
     """Call METHOD at URL and print its payload as JSON.
@@ -278,6 +283,7 @@ def _tell_refusal(refusal: RequestRefused) -> None:
 @url_argument()
 @click.argument("events", nargs=-1, metavar="[EVENT]...")
 @access_options
+@record_option
 @_timeout
 def watch(url: str, events: tuple[str, ...], access: Access, timeout: float) -> int:
     """Print the events of URL (those named EVENT, or all), one JSON object a line.

@@ -2,6 +2,9 @@
 
 One clock task; per transport one task that dials and reads, and exactly one that writes. A user's
 cancellation never reaches the writer, since a cancelled ``send_all`` may have written half a frame.
+The first chunk after something was read goes out at once where it can, so that a lone request does
+not wait for the writer's turn; whatever follows it the writer joins. Once it is woken nothing needs
+to be pulled until it runs, however many requests come before it.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ import trio
 from butter_proto.errors import TransportFault
 from butter_proto.events import PoolEvent
 from butter_proto.faults import fault_of
-from butter_proto.machine import CHUNK, Machine, OpenTransport
+from butter_proto.machine import Machine, OpenTransport
 from butter_trio.dial import Peer
+from butter_trio.plain_socket import receive_some, send_all, write_at_once
 
 _READ_ON = 1.0
 """Seconds a reader gets to find out why a write failed: a refusal may still be unread."""
@@ -24,12 +28,14 @@ _READ_ON = 1.0
 class _Transport:
     """One transport that the machine asked for."""
 
-    __slots__ = ("chunk", "command", "read_to_end", "scope", "writable")
+    __slots__ = ("at_once", "chunk", "command", "read_to_end", "scope", "stream", "writable")
 
     def __init__(self, command: OpenTransport) -> None:
         self.command = command
         self.scope = trio.CancelScope()
         self.chunk = b""
+        self.stream: trio.abc.Stream | None = None
+        self.at_once = True
         self.writable = trio.lowlevel.ParkingLot()
         self.read_to_end = trio.Event()
 
@@ -49,6 +55,8 @@ class Driver:
         self._transports: dict[int, _Transport] = {}
         self._nursery: trio.Nursery | None = None
         self._sleep = trio.CancelScope()
+        self._writer_comes = False
+        """Whether a writer is about to run, which pulls before it does anything."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -75,15 +83,33 @@ class Driver:
                 self._transports.pop(command.id).scope.cancel()
         for transport in self._transports.values():
             if transport.writable:  # its writer is idle
-                transport.chunk = machine.data_to_send(transport.command.id)
+                transport.chunk = self._next_chunk(transport)
                 if transport.chunk:
                     transport.writable.unpark()
+                    self._writer_comes = True
         while (event := machine.next_event()) is not None:
             self._deliver(event)
         if machine.finished:
             self._sleep.cancel()
-        else:
-            self._sleep.deadline = self._wake_up()
+            return
+        wake_up = self._wake_up()
+        if wake_up != self._sleep.deadline:  # moving it costs more than the rest
+            self._sleep.deadline = wake_up
+
+    def pump_soon(self) -> None:
+        """Pull every queue before anything waits: call this after an input that ends nothing."""
+        if not self._writer_comes:
+            self.pump()
+
+    def _next_chunk(self, transport: _Transport) -> bytes:
+        """Pull what an idle writer is to write, but for what the socket takes at once."""
+        chunk = self._machine.data_to_send(transport.command.id)
+        if chunk and transport.at_once and transport.stream is not None:
+            transport.at_once = False
+            chunk = chunk[write_at_once(transport.stream, chunk) :]
+            if not chunk:
+                return self._machine.data_to_send(transport.command.id)
+        return chunk
 
     def _wake_up(self) -> float:
         timeout = self._machine.next_timeout()
@@ -109,6 +135,7 @@ class Driver:
             self._machine.transport_opened(transport.command.id, now, certificate)
             self.pump()
             async with trio.open_nursery() as nursery:
+                transport.stream = stream
                 nursery.start_soon(self._write, transport, stream)
                 await self._read(transport, stream)
                 transport.read_to_end.set()
@@ -117,14 +144,17 @@ class Driver:
 
     async def _read(self, transport: _Transport, stream: trio.abc.Stream) -> None:
         machine, transport_id = self._machine, transport.command.id
-        data = b"\0"
-        while data:
+        ended = False
+        while not ended:
             try:
-                data = bytes(await stream.receive_some(CHUNK))
+                data = await receive_some(stream)
             except Exception as error:  # noqa: BLE001 - whatever a stream raises is an input
                 self._failed(transport, fault_of(error))
                 return
+            transport.at_once = True
             machine.receive_data(transport_id, data, trio.current_time())
+            ended = not data
+            del data  # or it is kept until something else comes
             self.pump()
 
     @trio.lowlevel.enable_ki_protection
@@ -132,10 +162,17 @@ class Driver:
         machine, transport_id = self._machine, transport.command.id
         while True:
             transport.chunk = machine.data_to_send(transport_id)
-            if not transport.chunk:
-                await transport.writable.park()
             try:
-                await stream.send_all(transport.chunk)
+                if transport.chunk:
+                    self._writer_comes = True
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await transport.writable.park()
+            finally:  # whoever trusted in this writer must not wait
+                self._writer_comes = False
+                self.pump()
+            try:
+                await send_all(stream, transport.chunk)
             except Exception as error:  # noqa: BLE001 - whatever a stream raises is an input
                 with trio.move_on_after(_READ_ON):
                     await transport.read_to_end.wait()

@@ -16,12 +16,12 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Unpack
 
 import trio
 
 from butter_proto import pool as core
+from butter_proto.client import result_of
 from butter_proto.credentials import Credentials
 from butter_proto.device import DeviceToken
 from butter_proto.device_auth import SignedPayload
@@ -77,10 +77,11 @@ class Pool(PoolView, Gateway):
         ``spread=True`` to the one that is online with the fewest in flight.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        make_request = partial(
-            self._pool.request, method, params, gateway=gateway, spread=spread, **options
+        self._check_in_hook(options)
+        request_id = self._pool.request(
+            method, params, now=trio.current_time(), gateway=gateway, spread=spread, **options
         )
-        return await self._outcome(make_request, options)
+        return result_of(await trio.lowlevel.wait_task_rescheduled(self._expect(request_id)))
 
     def from_gateways(self) -> GatewayStream:
         """Iterate over what each gateway tells of itself: its states, and its notices.

@@ -22,7 +22,8 @@ class Stream(Generic[_T]):
         self._subscription: Subscription[_T]
 
     def _wake(self) -> None:
-        self._ready.unpark_all()
+        if self._ready:
+            self._ready.unpark_all()
 
     async def __aenter__(self) -> Self:
         return self

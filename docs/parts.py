@@ -38,6 +38,8 @@ from butter_proto import (
     settings,
 )
 from butter_proto.testing import admission, attempt, hello, server_frames, verdicts
+from tests.mutants.chaos_table import CHAOS_MUTANTS
+from tests.mutants.table import MUTANTS, Mutant
 
 TOP: Final = Path(__file__).parents[1]
 GUARANTEES: Final = range(1, 13)
@@ -307,7 +309,7 @@ def hello_fields() -> str:
 def hello_values(
     known: events.Hello, bare: events.Hello
 ) -> Iterator[tuple[str, str, tuple[object, object]]]:
-    """Yield the fields of two hellos, the policy's inside it."""
+    """Yield what two hellos say, the policy's inside it."""
     for field in attrs.fields(events.Hello):
         if field.name == "policy":
             for inner in attrs.fields(events.Policy):
@@ -315,6 +317,8 @@ def hello_values(
                 yield "Policy", f"policy.{inner.name}", pair
         elif field.name != "payload":
             yield "Hello", field.name, (getattr(known, field.name), getattr(bare, field.name))
+    yield "Hello", "methods", (known.methods, bare.methods)
+    yield "Hello", "events", (known.events, bare.events)
 
 
 def shown(value: object) -> str:
@@ -475,6 +479,20 @@ def emitter_names() -> str:
     return table(("name", "payload"), rows)
 
 
+# --- testing.md -----------------------------------------------------------------------------
+
+
+def mistakes(made: Sequence[Mutant], *, with_case: bool = False) -> str:
+    """List the mistakes that are made on purpose, each with the test that says so."""
+    rows = []
+    for one in made:
+        file, _, test = one.test.partition("::")
+        name = test if with_case else test.partition("[")[0]
+        rows.append((f"`{one.file}`", one.broken, f"`{name}` in `tests/{file}`"))
+    counted = f"{len(rows)} mistakes in {len({one.file for one in made})} files."
+    return f"{counted}\n\n" + table(("file", "what was broken", "the test that says so"), rows)
+
+
 # --- all of them ----------------------------------------------------------------------------
 
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
@@ -512,4 +530,6 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "probes": partial(enum_table, settings.Probe, "settings.py", ("name", "value", "meaning")),
     "limits": partial(settings_table, settings.Limits),
     "fixed-numbers": fixed_numbers,
+    "mistakes": partial(mistakes, MUTANTS),
+    "chaos-mistakes": partial(mistakes, CHAOS_MUTANTS, with_case=True),
 }

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import random
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -199,6 +200,11 @@ class Gateway:
 
     async def _write(self, transport_id: int, writer: asyncio.StreamWriter) -> None:
         writer.transport.set_write_buffer_limits(high=1)  # so that drain waits for the socket
+        if hasattr(
+            socket, "TCP_NOTSENT_LOWAT"
+        ):  # and the socket for the line: pings cannot overtake
+            opened = writer.get_extra_info("socket")
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, CHUNK)
         while True:
             while chunk := self.machine.data_to_send(transport_id):
                 writer.write(chunk)

@@ -37,6 +37,7 @@ ORDER: Final = (
     "butter_proto/events.py",
     "butter_proto/redaction.py",
     "butter_proto/timers.py",
+    "butter_proto/codec.py",
     "butter_proto/frames.py",
     "butter_proto/machine.py",
     "butter_proto/counters.py",
@@ -44,6 +45,8 @@ ORDER: Final = (
     "butter_proto/standing.py",
     "butter_proto/event_queue.py",
     "butter_proto/link.py",
+    "butter_proto/fast_lane.py",
+    "butter_proto/event_lane.py",
     "butter_proto/websocket.py",
     "butter_proto/message_link.py",
     "butter_proto/trace.py",
@@ -66,6 +69,7 @@ ORDER: Final = (
     "butter_proto/authenticator.py",
     "butter_proto/recovery.py",
     "butter_proto/connector.py",
+    "butter_proto/connector_factory.py",
     "butter_proto/pool_gateway.py",
     "butter_proto/membership.py",
     "butter_proto/election.py",
@@ -78,12 +82,14 @@ ORDER: Final = (
     "butter_proto/token_keeper.py",
     "butter_proto/view.py",
     "butter_proto/__init__.py",
+    "butter_proto/private_file.py",  # not pure: nothing above may import it
     "butter_proto/testing/",  # one layer: its files may import each other
     "butter_proto/storage/",  # so is this; it needs an extra, so nothing above may import it
     "butter_trio/background.py",
     "butter_trio/socks.py",
     "butter_trio/tunnel.py",
     "butter_trio/dial.py",
+    "butter_trio/plain_socket.py",
     "butter_trio/driver.py",
     "butter_trio/streams.py",
     "butter_trio/keeping.py",
@@ -107,6 +113,8 @@ ORDER: Final = (
     "butter_trio/device_command.py",
     "butter_trio/doctor_command.py",
     "butter_trio/hidden.py",
+    "butter_trio/record_option.py",
+    "butter_trio/replay_command.py",
     "butter_trio/commands.py",
     "butter_trio/cli.py",
     "butter_threads/socks.py",
@@ -137,13 +145,18 @@ PURE: Final = frozenset({
 # fmt: on
 """What the core may import of the standard library."""
 
-NOT_PURE: Final = ("butter_proto/testing/", "butter_proto/storage/")
-"""The folders of ``butter_proto`` that are no part of the core and may import what they need."""
+NOT_PURE: Final = (
+    "butter_proto/private_file.py",
+    "butter_proto/testing/",
+    "butter_proto/storage/",
+)
+"""What in ``butter_proto`` is no part of the core and may import what they need."""
 
 IMPORTERS: Final = {
     "attrs": "butter_proto/",
     "wsproto": "butter_proto/websocket.py",
     "h11": "butter_proto/websocket.py butter_proto/proxy.py",
+    "msgspec": "butter_proto/codec.py",
 }
 """What else the core may import, and where."""
 

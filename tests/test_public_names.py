@@ -13,6 +13,7 @@ import pytest
         "butter_proto",
         "butter_proto.storage",
         "butter_proto.testing",
+        "butter_proto.testing.recording",
         "butter_trio",
         "butter_threads",
     ],

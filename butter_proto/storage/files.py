@@ -4,8 +4,7 @@ Rules kept here:
 
 * What is read is this user's own and nobody else's to read or write; otherwise it is refused, with
   what to do about it. Where files have no POSIX modes (Windows) nothing of this can be seen.
-* A file is written whole or not at all: into a new file beside it, synced, then renamed over it,
-  then the folder is synced. Reading therefore needs no lock.
+* A file is written whole or not at all (private_file.py). Reading therefore needs no lock.
 * Only who holds the folder's lock writes, and it is held for one operation, never for a
   program's life. What a killed program left half written goes at the next write.
 * Every fault is a `StoreError` that names the file. None has a word of what a file holds.
@@ -17,7 +16,6 @@ import errno
 import os
 import shlex
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,21 +23,18 @@ from typing import Final
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+from butter_proto import private_file
 from butter_proto.errors import StoreError
+from butter_proto.private_file import PRIVATE, SUFFIX, replace_file, sync_folder
 
 LOCK_FILE: Final = "device.lock"
 """Stays where it is: a lock file that is removed splits those who wait for it."""
 LOCK_TIMEOUT: Final = 3.0
 """Seconds to wait for another process. Online waits 5 s for a token to be stored."""
 
-_POSIX: Final = os.name == "posix"
 _FOLDER_MODE: Final = 0o700
-_FILE_MODE: Final = 0o600
 _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
-_SUFFIX: Final = ".new"
-_SYNCS_NO_FOLDERS: Final = (errno.EINVAL, errno.ENOTSUP)
-"""What some file systems say to it."""
 _NO_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 _READ_FLAGS: Final = (
     os.O_RDONLY
@@ -114,7 +109,7 @@ class PrivateFolder:
         with _named(self.path):
             _make_folder(self.path)
             _check_folder(self.path)
-        lock = FileLock(lock_path, mode=_FILE_MODE)
+        lock = FileLock(lock_path, mode=PRIVATE)
         with _named(lock_path):
             _acquire(lock, lock_path)
         try:
@@ -139,20 +134,7 @@ class LockedFolder:
         path = self._path / name
         with _named(path):
             self._remove_leftovers(name)
-            file, new = tempfile.mkstemp(_SUFFIX, f"{name}.", self._path)  # O_EXCL, mode 0600
-            try:
-                with open(file, "wb") as opened:  # noqa: PTH123 - a descriptor
-                    if _POSIX:
-                        os.fchmod(file, _FILE_MODE)  # whatever the umask took away
-                    opened.write(content)
-                    opened.flush()
-                    os.fsync(file)
-                os.replace(new, path)  # noqa: PTH105 - beside its fsync
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(new)  # noqa: PTH108 - beside its mkstemp
-                raise
-            _sync_folder(self._path)
+            replace_file(path, content)
 
     def remove(self, name: str) -> bool:
         """Remove a file, unread, and what was left half written; tell whether it was there.
@@ -166,13 +148,13 @@ class LockedFolder:
                 path.unlink()
             except FileNotFoundError:
                 return False
-            _sync_folder(self._path)
+            sync_folder(self._path)
         return True
 
     def _remove_leftovers(self, name: str) -> None:
         """Remove what a killed process left: under the lock nobody is writing it."""
         for entry in self._path.iterdir():
-            if entry.name.startswith(f"{name}.") and entry.name.endswith(_SUFFIX):
+            if entry.name.startswith(f"{name}.") and entry.name.endswith(SUFFIX):
                 entry.unlink(missing_ok=True)
 
 
@@ -207,7 +189,7 @@ def _make_folder(path: Path) -> None:
         path.mkdir(_FOLDER_MODE)
         path.chmod(_FOLDER_MODE)  # whatever the umask took away
         with suppress(PermissionError):  # a folder that lets us make one, and not look into it
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
 
 def _check_folder(path: Path) -> None:
@@ -215,7 +197,7 @@ def _check_folder(path: Path) -> None:
     found = path.stat()
     if not stat.S_ISDIR(found.st_mode):
         raise StoreError(f"{path} is no folder")
-    if not _POSIX:
+    if not private_file.POSIX:
         return
     if found.st_uid not in (os.geteuid(), 0):  # root may do anything anyway
         raise StoreError(f"{path} belongs to {_owner(found)}")
@@ -230,7 +212,7 @@ def _check_folder(path: Path) -> None:
 def _check_file(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(f"{path} is no regular file")
-    if not _POSIX:
+    if not private_file.POSIX:
         return
     if found.st_uid != os.geteuid():
         raise StoreError(f"{path} belongs to {_owner(found)}")
@@ -246,20 +228,6 @@ def _owner(found: os.stat_result) -> str:
         f"user id {found.st_uid}, and this process runs as {os.geteuid()}: "
         "run it as that user, or use another folder"
     )
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename or a removal durable."""
-    if not _POSIX:
-        return
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in _SYNCS_NO_FOLDERS:
-            raise
-    finally:
-        os.close(folder)
 
 
 @contextmanager

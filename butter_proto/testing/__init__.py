@@ -2,7 +2,7 @@
 
 `StandInGateway` is the server side as a pure machine: ``butter_trio.serve`` and
 ``butter_threads.serve`` run it on a real port, `VirtualNetwork` runs it against any machine
-(a ``Connector``, a ``Pool``) on a `VirtualClock`.
+(a ``Connector``, a ``Pool``) on a `VirtualClock`. ``recording`` has the flight recorder.
 """
 
 from butter_proto.testing.conditions import Conditions, Dial, Direction, VirtualClock

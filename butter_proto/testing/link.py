@@ -31,6 +31,7 @@ from wsproto.events import (
 from wsproto.utilities import RemoteProtocolError
 
 from butter_proto.machine import CHUNK
+from butter_proto.outbox import clipped_reason
 
 MAX_HEAD: Final = 16 * 1024
 """The largest request head; Node's own limit."""
@@ -149,7 +150,7 @@ class ServerLink:
         A link that is closing already stays as it is.
         """
         if self.phase is Phase.OPEN:
-            self._out += self._ws.send(CloseConnection(code, reason))
+            self._out += self._ws.send(CloseConnection(code, clipped_reason(reason)))
             self.phase = Phase.CLOSING
         elif self.phase is Phase.UPGRADING:
             self.phase = Phase.ENDED

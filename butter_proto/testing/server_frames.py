@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import attrs
 
+from butter_proto.codec import load_json
 from butter_proto.errors import GatewayError
-from butter_proto.frames import event_message, load_json
+from butter_proto.frames import event_message
 from butter_proto.testing import schema
 
 _REQUEST: Final = schema.ClosedObject(

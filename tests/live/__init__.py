@@ -10,7 +10,7 @@
 | what each of several has executed | executions.Ledger |
 | a stream of events from each of several | feed |
 | a slow line | narrow_relay |
-| a line on which the answers are lost | withholding_relay |
+| a line that is cut, reset, stalled, on which answers are lost... | tests/chaos/proxy.py |
 | somebody in between who replays a challenge | replaying_relay |
 | a device in files, in this process and in others | kept_device |
 | a proxy | tests/local_proxies.py |

@@ -26,6 +26,7 @@ KEYS = {
     "online_at_end",
     "disconnects",
     "reconnects",
+    "drops",
     "events",
     "probes",
     "missed",

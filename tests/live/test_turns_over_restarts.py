@@ -14,12 +14,13 @@ import trio
 
 from butter_proto.errors import RequestFailed
 from butter_proto.request_options import Offline, RequestOptions
+from tests.chaos.faults import TABLE
+from tests.chaos.proxy import Proxy
 
 from .fake_model import FakeModel
 from .real_gateway import RealGateway
 from .restarts import restarted
 from .scenario import ADAPTERS, IMPATIENT, Client, connected, scenario
-from .withholding_relay import WithholdingRelay, withholding_relay
 
 pytestmark = pytest.mark.live
 
@@ -78,7 +79,7 @@ class Turn:
     kind: Kind
     key: str
     client: Client
-    line: WithholdingRelay
+    proxy: Proxy
     told: str = ""
     rows: list[dict[str, Any]] = attrs.field(factory=list)
     """Its session's history, after another turn."""
@@ -143,11 +144,12 @@ class Turn:
 
 @asynccontextmanager
 async def turn(gateway: RealGateway, way: str, over: str, kind: Kind) -> AsyncIterator[Turn]:
+    proxy = Proxy(gateway.url)
     async with (
-        withholding_relay(gateway.url) as line,
-        connected(gateway, IMPATIENT, over=over, url=line.url) as client,
+        proxy.serving(),
+        connected(gateway, IMPATIENT, over=over, url=proxy.url) as client,
     ):
-        yield Turn(kind, f"{way}-{over}-{kind.name.lower()}", client, line)
+        yield Turn(kind, f"{way}-{over}-{kind.name.lower()}", client, proxy)
 
 
 @pytest.mark.parametrize("way", OUTCOMES)
@@ -168,7 +170,7 @@ async def test_a_turn_leaves_one_row_of_each_role_whatever_was_told(
         early = [one for one in turns if one.kind is not Kind.LATE]
         lost = [one for one in turns if one.kind.answer_is_lost]
         for one in lost:
-            one.line.withhold()
+            one.proxy.strike(TABLE["answers lost"])
         async with trio.open_nursery() as nursery:
             for one in early:
                 nursery.start_soon(one.send)
@@ -177,7 +179,7 @@ async def test_a_turn_leaves_one_row_of_each_role_whatever_was_told(
             nursery.start_soon(restarted, gateway_with_model, way)
             await trio.sleep(0.3)
             for one in lost:
-                one.line.cut()
+                one.proxy.strike(TABLE["cut"])
             for one in late:
                 nursery.start_soon(one.send)
         await watcher.wait_online()

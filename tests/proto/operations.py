@@ -34,7 +34,6 @@ from butter_proto import (
     TransportFault,
     events,
 )
-from butter_proto.attempt import Shared
 from butter_proto.machine import Command, OpenTransport, State
 from butter_proto.timers import LATEST
 from tests.proto.gateway_side import (
@@ -178,13 +177,14 @@ def new_machine(
     ids: Ids | None = None,
     url: str = URL,
     trace: Trace | None = None,
-    shared: Shared | None = None,
+    make: Callable[..., Connector] = Connector,
+    **others: Any,
 ) -> Connector:
     """Make a connector whose chance is the same each time; with the id of `CLI` it is a device.
 
     Its masks are all the same: they are drawn when bytes are pulled, which twins do differently.
     """
-    return Connector(
+    return make(
         url,
         settings,
         random=Random(7).random,
@@ -195,7 +195,7 @@ def new_machine(
         else None,
         trace=trace,
         hold_queue=isinstance(settings, Holding),
-        shared=shared,
+        **others,
     )
 
 
@@ -322,11 +322,12 @@ class World:
         settings: Settings,
         url: str = URL,
         trace: Trace | None = None,
-        shared: Shared | None = None,
+        make: Callable[..., Connector] = Connector,
+        **others: Any,
     ) -> None:
         self.settings = settings
         self.ids = Ids()
-        self.machine = new_machine(settings, self.ids, url, trace, shared)
+        self.machine = new_machine(settings, self.ids, url, trace, make, **others)
         self.now = BEGIN
         self.steps: list[Step] = []
         self.peers: dict[int, Peer] = {}

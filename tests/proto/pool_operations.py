@@ -15,7 +15,7 @@ import attrs
 from hypothesis import strategies as st
 
 from butter_proto import CLI, Connector, Device, Offline, Pool, PoolGateway, Settings, events
-from butter_proto.machine import Command, OpenTransport, State
+from butter_proto.machine import OpenTransport, State
 from tests.proto import strategies
 from tests.proto.gateway_side import Speech, challenged, upgraded, welcomed
 from tests.proto.operations import ALL, Hashing, Ids, Input, Op, Step, World, op, replay
@@ -182,17 +182,3 @@ def pool_runs(*more: st.SearchStrategy[Op]) -> st.SearchStrategy[list[Op]]:
     return st.builds(
         lambda first, rest: [*first, *rest], begin, strategies.runs(wishes, wishes, *more)
     )
-
-
-def opened_and_closed(commands: Iterable[Command]) -> tuple[set[int], set[int]]:
-    """Return the transports that were opened, and those of them that were not closed."""
-    opened: set[int] = set()
-    left: set[int] = set()
-    for command in commands:
-        if isinstance(command, OpenTransport):
-            assert command.id not in opened
-            opened.add(command.id)
-            left.add(command.id)
-        else:
-            left.remove(command.id)
-    return opened, left

@@ -27,6 +27,7 @@ from butter_proto import (
     Timeouts,
 )
 from tests.proto import gateway_side as gateway
+from tests.proto import json_grammar
 from tests.proto.operations import ALL, HANDSHAKE, Damage, Holding, Op, World
 
 over_both_framings = pytest.mark.parametrize("framing", Framing, ids=lambda one: one.value)
@@ -86,6 +87,14 @@ all_settings = st.builds(
     roomy_settings,
     st.sampled_from([Limits(), Limits(max_in_flight=1)]) | tight_limits,
 )
+
+
+def _over_any_framing(drawn: st.SearchStrategy[Settings]) -> st.SearchStrategy[Settings]:
+    return st.builds(attrs.evolve, drawn, framing=st.sampled_from(Framing))
+
+
+any_settings = _over_any_framing(all_settings)
+any_roomy = _over_any_framing(roomy_settings)
 
 
 # --- what the gateway says -----------------------------------------------------------------------
@@ -227,6 +236,7 @@ speeches = st.one_of(
     connect_answers,
     goodbyes,
     _speech(gateway.said, data=frames | messages | st.binary(max_size=12)),
+    _speech(json_grammar.wrote, text=json_grammar.messages()),
 )
 """What it says at any time."""
 damages = st.none() | st.builds(

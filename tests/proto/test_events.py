@@ -56,10 +56,11 @@ HELLO = Hello(
     "operator",
     ("operator.read",),
     "token",
-    frozenset({HIDDEN, "health"}),
-    frozenset({HIDDEN}),
     Policy(26_214_400, 52_428_800, 30.0),
-    {"auth": {"deviceToken": HIDDEN}},
+    {
+        "auth": {"deviceToken": HIDDEN},
+        "features": {"methods": [HIDDEN, "health"], "events": [HIDDEN]},
+    },
 )
 ONE_OF_EACH: list[Event] = [
     Connecting(1, 1),
@@ -156,7 +157,7 @@ def test_a_failed_request_shows_method_id_and_idempotency_key() -> None:
 
 def test_a_hello_shows_how_many_names_it_lists_and_who_answered() -> None:
     shown = repr(HELLO)
-    assert "methods=<2 names>, events=<1 names>" in shown
+    assert "payload=<2 methods, 1 events>" in shown
     for word in ("2026.9.6", "boot-1", "conn-1", "operator.read", "max_payload=26214400"):
         assert word in shown
 

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from butter_proto.errors import GatewayError, InvalidParams
+from butter_proto.events import GatewayEvent
 from butter_proto.frames import (
     DEEPEST,
-    EventFrame,
     InvalidFrame,
     Pong,
     Response,
@@ -23,22 +23,11 @@ from butter_proto.frames import (
     text_or_none,
     whole_number,
 )
+from tests.proto.json_grammar import edges, messages, nested_text
 
 SECRET = "QQ-secret-QQ"
 
-# nested lists and objects, whole and cut off, deeper and shallower than CPython's scanner takes
-nestings = st.builds(
-    lambda pair, depth, whole: pair[0] * depth + ("1" + pair[1] * depth) * whole,
-    st.sampled_from([("[", "]"), ('{"a":', "}"), ('[{"type":', "}]")]),
-    st.sampled_from([2, 300, 900, 20_000, 200_000]),
-    st.booleans(),
-)
 # fmt: off
-literals = st.sampled_from([
-    "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e-999", "9" * 5000, "-" + "9" * 4300,
-    "-0", "0.1e1", "01", "1.", "1", "true", "null", "{}", "[]", '""', '"\x00"', '"\\ud800"',
-    '"\\udc00x"', "\ud800", "\ufeff", "\\",
-])
 fields = st.sampled_from([
     "type", "event", "res", "pong", "id", "ok", "error", "payload", "seq", "stateVersion", "code",
     "message", "details", "retryable", "retryAfterMs", "jsonrpc", "2.0", "method", "params",
@@ -77,10 +66,10 @@ frame_like = st.fixed_dictionaries(
 
 @st.composite
 def damaged_messages(draw: st.DrawFn) -> str:
-    """Draw the text of a frame with something foreign put into it anywhere."""
-    text = json.dumps(draw(frame_like))
+    """Draw the text of a message with something foreign put into it anywhere."""
+    text = draw(messages())
     at = draw(st.integers(0, len(text)))
-    return text[:at] + draw(literals | nestings | st.text(max_size=3)) + text[at:]
+    return text[:at] + draw(edges | st.text(max_size=3)) + text[at:]
 
 
 def frames_of(text: str | bytes) -> list[Any]:
@@ -106,7 +95,7 @@ def assert_well_formed(frame: Any) -> None:
             assert frame.error.retryable is None or isinstance(frame.error.retryable, bool)
             assert frame.error.retry_after is None or 0 <= frame.error.retry_after <= 3600
             assert len(str(frame.error)) < 1_000_000
-    elif isinstance(frame, EventFrame):
+    elif isinstance(frame, GatewayEvent):
         assert isinstance(frame.name, str)
         assert frame.name
         assert frame.seq is None or (type(frame.seq) is int and frame.seq >= 0)
@@ -117,7 +106,7 @@ def assert_well_formed(frame: Any) -> None:
 # --- any input --------------------------------------------------------------------------------
 
 
-@given(text=st.text(st.characters()) | damaged_messages() | literals | nestings)
+@given(text=st.text(st.characters()) | messages() | damaged_messages())
 @example("{" * 200_000)
 @example('{"a":' + "9" * 5000 + "}")
 @example('{"a":NaN}')
@@ -135,6 +124,38 @@ def test_any_text_is_a_well_formed_frame_or_none_or_invalid(text: str) -> None:
 def test_any_bytes_are_a_well_formed_frame_or_none_or_invalid(data: bytes) -> None:
     for frame in frames_of(data):
         assert_well_formed(frame)
+
+
+@given(text=messages() | damaged_messages() | edges)
+@example('{"a":NaN,"a":1}')
+@example(f'{{"a":{nested_text(DEEPEST)},"a":1}}')
+def test_a_message_is_refused_only_where_it_is_no_object_of_finite_numbers_or_too_deep(
+    text: str,
+) -> None:
+    """Where a key comes twice, what the last one says decides how deep it is."""
+    numbers: list[float] = []
+    try:
+        value = json.loads(text, parse_float=lambda one: numbers.append(float(one)))
+        refused = not isinstance(value, dict) or is_deeper(value, DEEPEST)
+        refused |= any(map(math.isinf, numbers)) or has_constants(text)
+    except (ValueError, RecursionError):
+        refused = True
+    assert [frame is InvalidFrame for frame in frames_of(text)] == [refused, refused]
+
+
+def is_deeper(value: object, levels: int) -> bool:
+    """Tell whether a value is nested deeper than that."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deeper(one, levels - 1) for one in inner)
+
+
+def has_constants(text: str) -> bool:
+    """Tell whether NaN or an infinity stands in the text of a JSON value."""
+    constants: list[str] = []
+    json.loads(text, parse_constant=constants.append)
+    return bool(constants)
 
 
 @given(message=frame_like)
@@ -184,17 +205,17 @@ def test_an_invalid_frame_is_told_without_its_text() -> None:
 
 def test_of_equal_keys_the_last_one_counts() -> None:
     text = '{"type":"res","type":"event","event":"a","event":"b","payload":{"k":1,"k":2}}'
-    assert decode(text) == EventFrame("b", {"k": 2}, None, None)
+    assert decode(text) == GatewayEvent("b", {"k": 2}, None, None)
 
 
 def test_a_lone_surrogate_is_kept() -> None:
     frame = decode('{"type":"event","event":"e","payload":"\\ud800"}')
-    assert frame == EventFrame("e", "\ud800", None, None)
+    assert frame == GatewayEvent("e", "\ud800", None, None)
 
 
 def test_numbers_keep_their_kind() -> None:
     frame = decode('{"type":"event","event":"e","payload":[1,1.0,1e2,-0.0,123456789012345678901]}')
-    assert isinstance(frame, EventFrame)
+    assert isinstance(frame, GatewayEvent)
     assert [type(number) for number in frame.payload] == [int, float, float, float, int]
     assert frame.payload[4] == 123456789012345678901
 
@@ -204,13 +225,13 @@ def test_numbers_keep_their_kind() -> None:
 
 def test_an_event_is_read_with_its_seq_and_state_version() -> None:
     text = '{"type":"event","event":"health","payload":{"ok":true},"seq":2,"stateVersion":{"a":1}}'
-    assert decode(text) == EventFrame("health", {"ok": True}, 2, {"a": 1})
+    assert decode(text) == GatewayEvent("health", {"ok": True}, 2, {"a": 1})
 
 
 @pytest.mark.parametrize("seq", ["null", "-1", "1.0", "true", '"1"', "[]"])
 def test_an_event_whose_seq_is_no_count_has_none(seq: str) -> None:
     frame = decode('{"type":"event","event":"tick","seq":' + seq + "}")
-    assert frame == EventFrame("tick", None, None, None)
+    assert frame == GatewayEvent("tick", None, None, None)
 
 
 def test_an_answer_is_read_with_its_payload() -> None:
@@ -325,8 +346,8 @@ def test_an_object_that_is_no_known_frame_is_skipped(text: str) -> None:
                 "1", None, GatewayError("UNKNOWN", "the gateway refused without an error object")
             ),
         ),
-        ('{"jsonrpc":"2.0","method":"tick","params":[1]}', EventFrame("tick", [1], None, None)),
-        ('{"jsonrpc":"2.0","method":"tick","id":null}', EventFrame("tick", None, None, None)),
+        ('{"jsonrpc":"2.0","method":"tick","params":[1]}', GatewayEvent("tick", [1], None, None)),
+        ('{"jsonrpc":"2.0","method":"tick","id":null}', GatewayEvent("tick", None, None, None)),
         ('{"jsonrpc":"2.0","method":"tick","id":"9"}', None),
         ('{"jsonrpc":"2.0","method":""}', None),
         ('{"jsonrpc":"2.0","id":1,"result":1}', None),
@@ -336,7 +357,7 @@ def test_an_object_that_is_no_known_frame_is_skipped(text: str) -> None:
         ('{"id":"1","result":1}', None),
         ('{"type":"pong"}', Pong()),
         ('{"type":"res","id":"c1","ok":true,"payload":1}', Response("c1", 1, None)),
-        ('{"type":"event","event":"e"}', EventFrame("e", None, None, None)),
+        ('{"type":"event","event":"e"}', GatewayEvent("e", None, None, None)),
     ],
 )
 def test_in_json_rpc_mode_both_forms_are_read(text: str, frame: object) -> None:
@@ -381,7 +402,7 @@ def test_what_is_written_reads_back_equal(
     if params is not None:
         expected |= {"params": params}  # type: ignore[dict-item]
     frame = decode(b'{"type":"event","event":"echo","payload":' + written + b"}")
-    assert frame == EventFrame("echo", expected, None, None)
+    assert frame == GatewayEvent("echo", expected, None, None)
 
 
 def nested(depth: int) -> list[Any]:
@@ -496,27 +517,23 @@ def test_a_text_is_a_str_that_is_not_empty(value: object, text: str | None) -> N
     assert text_or_none(value) == text
 
 
-@pytest.mark.parametrize("opening", ["[", '{"k":'])
-def test_nesting_is_bounded_by_a_limit_of_our_own(opening: str) -> None:
+@pytest.mark.parametrize("brackets", ["[]", "{}"])
+def test_nesting_is_bounded_by_a_limit_of_our_own(brackets: str) -> None:
     """The interpreter's limit depends on the caller's stack: a replay must not."""
-    closing = "]" if opening == "[" else "}"
 
-    def nested(depth: int) -> str:
-        inner = depth - 1
-        return (
-            '{"type":"event","event":"e","payload":' + opening * inner + "1" + closing * inner + "}"
-        )
+    def event(depth: int) -> str:
+        return f'{{"type":"event","event":"e","payload":{nested_text(depth - 1, brackets)}}}'
 
-    assert isinstance(decode(nested(DEEPEST)), EventFrame)
+    assert isinstance(decode(event(DEEPEST)), GatewayEvent)
     with pytest.raises(InvalidFrame, match="deeper than 200"):
-        decode(nested(DEEPEST + 1))
+        decode(event(DEEPEST + 1))
     with pytest.raises(InvalidFrame, match="deeper than 200"):
-        decode(nested(200_000))
+        decode(event(200_000))
 
 
 def test_a_wide_message_is_not_a_deep_one() -> None:
     wide = '{"type":"event","event":"e","payload":[' + ",".join(["{}"] * 1000) + "]}"
-    assert isinstance(decode(wide), EventFrame)
+    assert isinstance(decode(wide), GatewayEvent)
 
 
 def test_the_texts_of_an_error_are_bounded() -> None:

@@ -44,7 +44,6 @@ from tests.proto.operations import (
     Input,
     Op,
     Step,
-    Told,
     World,
     new_machine,
     op,
@@ -54,6 +53,7 @@ from tests.proto.operations import (
     pull_events,
     replay,
 )
+from tests.proto.pool_operations import plain
 from tests.proto.strategies import (
     HTTP_ANSWERS,
     RATE_LIMITED,
@@ -151,25 +151,26 @@ def test_g1_numbers_of_any_size_raise_nothing_and_what_they_add_up_to_can_be_sho
 def test_g2_a_refused_call_leaves_the_machine_as_if_it_had_not_been_made(
     framing: Framing, run: list[Op], settings: Settings, each: bool
 ) -> None:
-    """The twin never gets the calls that were refused: each of them, or the first alone."""
     settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
+    check_refused_in_vain(world, new_machine(settings), each=each)
+
+
+def check_refused_in_vain(world: World, machine: Connector, *, each: bool = True) -> None:
+    """Give a twin the same inputs but those that were refused: all of them, or the first."""
     refused = [step for step in world.steps if step.refused]
     left_out = {id(step) for step in (refused if each else refused[:1])}
     kept = [step for step in world.steps if id(step) not in left_out]
-    twin = replay([step.input for step in kept], settings)
+    idle = pull(machine, [])
+    twin = replay([step.input for step in kept], world.settings, machine=machine)
     assert [(step.result, step.told) for step in twin] == [
         (step.result, step.told) for step in kept
     ]
-    for before, step in zip([None, *world.steps], world.steps, strict=False):
-        if step.refused:
-            assert step.told == after(before)
-
-
-def after(step: Step | None) -> Told:
-    """Return what is told after a step when nothing happens."""
-    told = pull(new_machine(PLAIN), []) if step is None else step.told
-    return attrs.evolve(told, events=(), commands=(), sent={})
+    for before, step in zip(
+        [idle, *(step.told for step in world.steps)], world.steps, strict=False
+    ):
+        if step.refused:  # it told nothing, and nothing else has changed
+            assert step.told == attrs.evolve(before, events=(), commands=(), sent={})
 
 
 # --- G3, G4 --------------------------------------------------------------------------------------
@@ -201,20 +202,26 @@ def by_kind(data: bytes) -> tuple[list[Any], list[Any]]:
 def test_g3_bytes_cut_anywhere_say_the_same_and_cause_the_same(
     run: list[Op], settings: Settings, sizes: list[int]
 ) -> None:
-    """Control frames overtake messages, and an ending drops what was not handed out before it.
-
-    So it decides what goes back to the queue: that is left out here.
-    """
+    """But what an ending drops, which decides what goes back to the queue: that is left out."""
     world = World(settings).do(without(run, "offline"))
+    check_cut_anywhere(world, new_machine(settings), sizes)
+
+
+def check_cut_anywhere(world: World, machine: Connector, sizes: list[int]) -> None:
+    """Give a twin the same inputs with the bytes in pieces of these sizes.
+
+    Control frames overtake messages, and an ending drops what was not handed out before it.
+    """
     pieces = [cut(step.input, sizes) for step in world.steps]
-    twin = iter(replay([piece for part in pieces for piece in part], settings))
+    inputs = [piece for part in pieces for piece in part]
+    twin = iter(replay(inputs, world.settings, machine=machine))
     for step, part in zip(world.steps, pieces, strict=True):
         whole = step.told
         told, *more = [next(twin).told for _ in part]
         for later in more:
             told += later
         assert attrs.evolve(told, sent={}) == attrs.evolve(whole, sent={})
-        ended = any(isinstance(one, ENDINGS) for one in whole.events)
+        ended = any(isinstance(plain(one), ENDINGS) for one in whole.events)
         for transport_id in told.sent | whole.sent:
             kinds = by_kind(told.sent.get(transport_id, b""))
             for left, left_whole in zip(
@@ -305,17 +312,21 @@ def test_g8_each_transport_that_is_opened_is_closed_once(
     settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.stop(abort=True)
-    opened: set[int] = set()
+    check_closed_once(world)
+
+
+def check_closed_once(world: World) -> None:
+    """Check that each transport was opened once, and closed once after that."""
     seen: set[int] = set()
+    left: set[int] = set()
     for command in world.commands:
-        match command:
-            case OpenTransport(id=transport_id):
-                assert transport_id not in seen
-                seen.add(transport_id)
-                opened.add(transport_id)
-            case CloseTransport(id=transport_id):
-                opened.remove(transport_id)
-    assert not opened
+        if isinstance(command, OpenTransport):
+            assert command.id not in seen
+            seen.add(command.id)
+            left.add(command.id)
+        else:
+            left.remove(command.id)
+    assert not left
 
 
 @over_both_framings
@@ -355,7 +366,11 @@ def test_g8_inputs_for_a_transport_that_is_closed_do_nothing(
 ) -> None:
     settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
-    machine = new_machine(settings)
+    check_dead_to_the_world(world, new_machine(settings))
+
+
+def check_dead_to_the_world(world: World, machine: Connector) -> None:
+    """Give a twin the same inputs, and between them others for transports that are closed."""
     dead = {0, 10_000}
     for step in world.steps:
         assert step.input.give(machine) == step.result
@@ -396,6 +411,11 @@ def test_the_state_follows_the_events_in_their_order(
     settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.stop(abort=True)
+    check_order(world)
+
+
+def check_order(world: World) -> None:
+    """Check the state events of a connector that was stopped."""
     last: type[events.StateEvent] | None = None
     for step in world.steps:
         for one in step.told.events:

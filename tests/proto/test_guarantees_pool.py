@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from butter_proto import (
     Delivery,
-    Framing,
     KeepaliveSettings,
     Limits,
     Offline,
@@ -28,7 +27,6 @@ from butter_proto.machine import STATE_AFTER, CloseTransport, State
 from butter_proto.timers import TICK
 from tests.proto.gateway_side import TOKEN
 from tests.proto.operations import (
-    Input,
     Op,
     Step,
     believed,
@@ -40,7 +38,6 @@ from tests.proto.pool_operations import (
     Plan,
     PoolWorld,
     new_pool,
-    opened_and_closed,
     plain,
     plans,
     pool_runs,
@@ -48,18 +45,19 @@ from tests.proto.pool_operations import (
     replays,
 )
 from tests.proto.strategies import (
-    all_settings,
+    any_roomy,
+    any_settings,
     few_chunks,
     roomy_settings,
     wrong_clocks,
     wrong_requests,
 )
 from tests.proto.test_guarantees import (
-    ENDINGS,
-    FOR_THE_DEAD,
-    by_kind,
+    check_closed_once,
+    check_cut_anywhere,
+    check_dead_to_the_world,
     check_pulled_in_any_order,
-    cut,
+    check_refused_in_vain,
     without_delivery,
 )
 from tests.proto.test_guarantees_requests import (
@@ -73,16 +71,6 @@ from tests.proto.test_guarantees_time import TICKS_OF_SILENCE, check_woken_in_va
 PLAIN = Settings(token=TOKEN)
 TWO = Plan()
 FEWER = hypothesis.settings(max_examples=50)
-any_settings = st.builds(
-    lambda settings, framing: attrs.evolve(settings, framing=framing),
-    all_settings,
-    st.sampled_from(Framing),
-)
-any_roomy = st.builds(
-    lambda settings, framing: attrs.evolve(settings, framing=framing),
-    roomy_settings,
-    st.sampled_from(Framing),
-)
 
 
 # --- G1, G2 --------------------------------------------------------------------------------------
@@ -95,6 +83,11 @@ def test_g1_nothing_raises_in_a_pool_and_its_state_events_keep_their_order(
 ) -> None:
     world = PoolWorld(settings, plan)
     world.do(run).stop(abort=True)
+    check_order_in_a_pool(world)
+
+
+def check_order_in_a_pool(world: PoolWorld) -> None:
+    """Check the state events of a pool that was stopped, and of each of its gateways."""
     last: type[events.StateEvent] | None = None
     of_gateway: dict[str, type[events.StateEvent] | None] = {}
     for step in world.steps:
@@ -122,11 +115,7 @@ def test_g2_a_call_that_a_pool_refuses_leaves_it_as_if_it_had_not_been_made(
 ) -> None:
     world = PoolWorld(settings, plan)
     world.do(run)
-    kept = [step for step in world.steps if not step.refused]
-    twin = replay_pool([step.input for step in kept], settings, plan)
-    assert [(step.result, step.told) for step in twin] == [
-        (step.result, step.told) for step in kept
-    ]
+    check_refused_in_vain(world, new_pool(settings, plan))
 
 
 # --- G3, G4 --------------------------------------------------------------------------------------
@@ -143,22 +132,7 @@ def test_g3_how_the_bytes_of_a_gateway_are_cut_does_not_matter_to_its_pool(
 ) -> None:
     world = PoolWorld(settings, plan)
     world.do(run)
-    pieces = [cut(step.input, sizes) for step in world.steps]
-    inputs = [piece for part in pieces for piece in part]
-    twin = iter(replay_pool(inputs, settings, plan))
-    for step, part in zip(world.steps, pieces, strict=True):
-        whole = step.told
-        told, *more = [next(twin).told for _ in part]
-        for later in more:
-            told += later
-        assert attrs.evolve(told, sent={}) == attrs.evolve(whole, sent={})
-        ended = any(isinstance(plain(one), ENDINGS) for one in whole.events)
-        for transport_id in told.sent | whole.sent:
-            kinds = by_kind(told.sent.get(transport_id, b""))
-            for left, left_whole in zip(
-                kinds, by_kind(whole.sent.get(transport_id, b"")), strict=True
-            ):
-                assert (left[: len(left_whole)] if ended else left) == left_whole
+    check_cut_anywhere(world, new_pool(settings, plan), sizes)
 
 
 @FEWER
@@ -295,6 +269,11 @@ def test_g7_each_request_that_a_pool_accepted_has_one_outcome(
     """And all have theirs before the pool gives up; a gateway that is drained may still answer."""
     world = PoolWorld(settings, plan)
     world.do(run).stop(abort=True)
+    check_outcomes_of_a_pool(world)
+
+
+def check_outcomes_of_a_pool(world: PoolWorld) -> None:
+    """Check what became of each request of a pool that was stopped."""
     pending: set[str] = set()
     drained = False
     for step in world.steps:
@@ -313,7 +292,7 @@ def test_g7_each_request_that_a_pool_accepted_has_one_outcome(
                 assert not pending
             if isinstance(told, events.GaveUp) and not drained:
                 assert not pending
-    assert world.machine._queue.store.pending == 0
+    assert world.pool._queue.store.pending == 0
 
 
 @FEWER
@@ -348,8 +327,7 @@ def test_g8_each_transport_of_a_pool_is_closed_once(
 ) -> None:
     world = PoolWorld(settings, plan)
     world.do(run).stop(abort=True)
-    _, left = opened_and_closed(world.commands)
-    assert not left
+    check_closed_once(world)
 
 
 @FEWER
@@ -359,15 +337,7 @@ def test_g8_inputs_for_a_transport_that_a_pool_closed_do_nothing(
 ) -> None:
     world = PoolWorld(settings, plan)
     world.do(run)
-    machine = new_pool(settings, plan)
-    dead = {0, 10_000}
-    for step in world.steps:
-        assert step.input.give(machine) == step.result
-        dead |= {one.id for one in step.told.commands if isinstance(one, CloseTransport)}
-        for transport_id in dead:
-            for name, *args in FOR_THE_DEAD:
-                Input(name, step.input.now, (transport_id, *args)).give(machine)
-        assert pull(machine, world.peers) == step.told
+    check_dead_to_the_world(world, new_pool(settings, plan))
 
 
 # --- G9 ------------------------------------------------------------------------------------------

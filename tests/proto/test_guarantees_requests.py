@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -13,13 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from butter_proto import Delivery, Framing, Limits, Offline, Settings, events
-from butter_proto.attempt import Shared
-from butter_proto.backlog import Backlog
-from butter_proto.event_queue import EventStore
-from butter_proto.intake import Draws
+from butter_proto.attempt import Shared, alone
 from butter_proto.pending import REPLAY_WITHIN
-from butter_proto.standing import Standing
-from butter_proto.window import Window
 from tests.proto.gateway_side import TOKEN, Peer
 from tests.proto.operations import ALL, Holding, Ids, Op, Step, World, op, replay
 from tests.proto.strategies import (
@@ -54,6 +48,11 @@ def test_g7_each_accepted_request_has_one_outcome_and_that_in_time(
     settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.stop(abort=True)
+    check_outcomes(world)
+
+
+def check_outcomes(world: World) -> None:
+    """Check that each accepted request had one outcome, and had it in time."""
     pending: dict[str, dict[str, Any]] = {}
     for step in world.steps:
         if step.input.name == "request" and not step.refused:
@@ -87,17 +86,23 @@ def test_g9_what_is_over_counts_no_more_whatever_way_it_left(
     framing: Framing, run: list[Op], settings: Settings
 ) -> None:
     """No place of the store and of the window is lost, and no byte."""
-    settings = attrs.evolve(settings, framing=framing)
-    ids, limits = Ids(), settings.limits
-    store = EventStore(limits)
-    backlog = Backlog(limits, store.put)
-    window = Window(limits.max_in_flight)
-    standing = Standing(hold_queue=isinstance(settings, Holding))
-    world = World(
-        settings, shared=Shared(standing, store, None, Draws(ids), backlog, window, deque())
-    )
+    world, shared = counted_world(attrs.evolve(settings, framing=framing))
+    check_counted_out(world.do(run), shared)
+
+
+def counted_world(settings: Settings) -> tuple[World, Shared]:
+    """Make a world whose connector counts its requests where a test can look."""
+    ids = Ids()
+    shared = alone(settings, ids, hold_queue=isinstance(settings, Holding))
+    world = World(settings, shared=shared)
     world.ids = ids
-    world.do(run)
+    return world, shared
+
+
+def check_counted_out(world: World, shared: Shared) -> None:
+    """Check that what is over counts no more, and after an end nothing does."""
+    store, backlog, window = shared.store, shared.backlog, shared.window
+    places = world.settings.limits.max_in_flight
     accepted = set(world.accepted)
     settled = {one.id for one in world.told if isinstance(one, events.Outcome)}
     settled |= {
@@ -110,9 +115,7 @@ def test_g9_what_is_over_counts_no_more_whatever_way_it_left(
     assert (pending_bytes == 0) == (store.pending == 0)
     world.stop(abort=True)
     assert (store.pending, backlog.bytes, world.machine.pending_bytes) == (0, 0, 0)
-    assert [window.take() for _ in range(limits.max_in_flight + 1)].count(True) == (
-        limits.max_in_flight
-    )
+    assert [window.take() for _ in range(places + 1)].count(True) == places
     assert backlog.next_timeout() is None
 
 
@@ -143,10 +146,14 @@ def test_g12_no_request_goes_out_twice_and_none_that_is_called_not_sent(
     settings = attrs.evolve(settings, framing=framing)
     world = World(settings).do(run)
     world.stop(abort=True)
-    steps = replay(world.inputs, settings, chunks)
+    check_sent_once(replay(world.inputs, settings, chunks), settings)
+
+
+def check_sent_once(steps: list[Step], settings: Settings) -> None:
+    """Check what of each request was sent against what was asked, and what was told."""
     asked = {one.result: one.input.options for one in steps if one.input.name == "request"}
     sendings: dict[str, list[Sending]] = {}
-    for one in sendings_of(steps, framing):
+    for one in sendings_of(steps, settings.framing):
         sendings.setdefault(one.id, []).append(one)
     for request_id, times in sendings.items():
         for before, again in pairwise(times):

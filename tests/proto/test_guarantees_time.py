@@ -58,7 +58,11 @@ def test_g5_nothing_is_due_at_a_time_that_was_handled(
     framing: Framing, run: list[Op], settings: Settings
 ) -> None:
     settings = attrs.evolve(settings, framing=framing)
-    world = World(settings).do(run)
+    check_nothing_due(World(settings).do(run))
+
+
+def check_nothing_due(world: World) -> None:
+    """Check the wake-up that is asked for after each one."""
     for one, step in zip(believed(world.steps), world.steps, strict=True):
         due = step.told.next_timeout
         if one.name == "handle_timeout":
@@ -152,9 +156,13 @@ def test_g10_with_no_more_input_time_ends_every_connection_within_a_bound(
 ) -> None:
     """A verdict that comes late has a second look, which lasts one keepalive timeout."""
     settings = attrs.evolve(settings, framing=framing)
-    world = World(settings).do(run)
+    check_ended_by_time(World(settings).do(run), taking=taking, late=late)
+
+
+def check_ended_by_time(world: World, *, taking: bool, late: float) -> None:
+    """Let only time pass until every transport was closed; fail where that takes too long."""
     world.wait(0.0)
-    timeouts, keepalive = settings.timeouts, settings.keepalive
+    timeouts, keepalive = world.settings.timeouts, world.settings.keepalive
     silence = silence_of(keepalive) if late < 0.1 else TICKS_OF_SILENCE
     limit = max(timeouts.open, timeouts.challenge, timeouts.hello, timeouts.close, silence)
     limit += keepalive.timeout + 10 * late + 2 * TICK

@@ -63,8 +63,6 @@ EMPTY_HELLO = Hello(
     None,
     None,
     None,
-    frozenset(),
-    frozenset(),
     Policy(26_214_400, None, 30.0),
     {},
 )
@@ -241,7 +239,8 @@ def test_a_connect_request_that_the_gateway_would_close_over_is_refused_here() -
 @pytest.mark.parametrize("dialect", Dialect)
 def test_a_hello_of_todays_gateway_is_read(dialect: Dialect) -> None:
     """wire.md 3."""
-    assert read_hello(HELLO, dialect) == Hello(
+    hello = read_hello(HELLO, dialect)
+    assert hello == Hello(
         4,
         "2026.9.6",
         "57020320-e545",
@@ -249,11 +248,11 @@ def test_a_hello_of_todays_gateway_is_read(dialect: Dialect) -> None:
         "operator",
         ("operator.read", "operator.write"),
         "token",
-        frozenset({"health", "diagnostics.stability"}),
-        frozenset({"connect.challenge", "agent"}),
         Policy(26_214_400, 52_428_800, 30.0),
         HELLO,
     )
+    assert hello.methods == {"health", "diagnostics.stability"}
+    assert hello.events == {"connect.challenge", "agent"}
 
 
 def test_what_a_hello_does_not_tell_is_none_or_has_its_default() -> None:

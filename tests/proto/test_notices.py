@@ -15,8 +15,6 @@ HELLO = Hello(
     "operator",
     (),
     "token",
-    frozenset(),
-    frozenset(),
     Policy(26_214_400, None, 30.0),
     {},
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from butter_proto import private_file
 from butter_proto.errors import StoreError
 from butter_proto.storage import files
 from butter_proto.storage.files import LOCK_FILE, PrivateFolder
@@ -130,7 +131,7 @@ def test_another_users_folder_is_refused(
 def test_where_files_have_no_modes_none_are_looked_at(
     folder: PrivateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_POSIX", False)
+    monkeypatch.setattr(private_file, "POSIX", False)
     folder.path.chmod(0o777)
     (folder.path / NAME).chmod(0o666)
     assert read(folder) == OLD

@@ -237,6 +237,13 @@ def test_a_schema_fault_is_named_in_the_answer_and_in_the_close(
     assert reason == client.error["message"][:123]
 
 
+def test_a_reason_that_utf_8_cannot_write_closes_all_the_same() -> None:
+    """The names of unknown keys are repeated; half a character is one in JSON. Found by fuzzing."""
+    client = RawClient(StandInGateway()).connect(**{"\ud800": 1})
+    assert client.close is not None
+    assert client.close[0] == 1008
+
+
 def test_connect_without_params_is_a_schema_fault() -> None:
     client = RawClient(StandInGateway()).upgrade()
     client.send({"type": "req", "id": "c", "method": "connect"})

@@ -192,6 +192,34 @@ def test_a_transport_that_never_stops_sending_leaves_the_others_and_time_their_t
     flooding.join()
 
 
+class Hoarding(socket.socket):
+    """A socket that reads all there is and gives it bit by bit, as TLS may."""
+
+    hoard = b""
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if not self.hoard:
+            self.hoard = super().recv(size, flags)
+        given, self.hoard = self.hoard[:10], self.hoard[10:]
+        return given
+
+
+def test_what_a_socket_holds_and_the_selector_cannot_see_is_read_to_its_end() -> None:
+    """Though others get their turn in between."""
+    wires, ends, run = wired(1)
+    near, far = ends.pairs[0]
+    ends.pairs[0] = Hoarding(fileno=near.detach()), far
+    size = 10 * IN_A_ROW * 3
+    with run:
+        run.until(RoundTrip)
+        far.sendall(bytes(size))
+        for _ in range(10):
+            run.driver.call(lambda now: setattr(wires, "due", now))
+            run.until(RoundTrip)  # one more turn was over
+        assert wires.received[1] == size
+    ends.close()
+
+
 def test_the_machine_is_called_and_told_under_the_lock_and_delivered_is_not() -> None:
     locked: list[bool] = []
     in_thread: list[str] = []

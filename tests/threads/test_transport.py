@@ -153,6 +153,28 @@ def test_others_get_their_turn_after_so_many_chunks(stage: Stage) -> None:
     assert stage.watched == READ | WRITE
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no bound")
+def test_the_system_takes_little_that_it_cannot_send_yet() -> None:
+    """Else a probe waits behind megabytes, and a gateway on a slow line is called silent."""
+    near, far = tcp_pair()
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    taken = count()
+
+    def next_chunk() -> bytes:
+        next(taken)
+        return bytes(CHUNK)
+
+    with far, selectors.DefaultSelector() as selector:
+        transport = Transport(1, selector)
+        transport.use(near)
+        transport.send(next_chunk)
+        while any(ready & WRITE for _, ready in selector.select(0)):
+            transport.unblock()
+            transport.send(next_chunk)
+        transport.close()
+    assert next(taken) * CHUNK < 1024 * 1024
+
+
 def test_nothing_is_taken_while_it_is_blocked_or_not_yet_in_use(stage: Stage) -> None:
     Transport(2, stage.selector).send(never)
     stage.fill()

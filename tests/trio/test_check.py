@@ -59,6 +59,7 @@ async def test_a_minute_without_trouble_is_ok() -> None:
     assert report.online_s == 60
     assert report.online_at_end
     assert (report.disconnects, report.reconnects, report.missed) == (0, 0, 0)
+    assert report.drops == ()
     assert report.events in (1, 2)  # a tick every 30 s; the second one is due at the very end
     assert report.probes in (5, 6)
     assert report.rtt_ms.p50 == report.rtt_ms.p99 == report.rtt_ms.max == 0
@@ -89,6 +90,9 @@ async def test_a_gateway_that_sleeps_from_10_to_40_is_lost_once_and_back_at_the_
     assert (report.disconnects, report.reconnects, report.online_at_end) == (1, 1, True)
     assert report.missed == 2
     assert report.online_s == 35 + 20
+    (drop,) = report.drops
+    assert (drop.at_s, drop.offline_s, drop.ending) == (35, 5, "SILENT_PEER")
+    assert drop.text.startswith("the gateway went silent")
     assert report.reason is not None
     assert "went silent" in report.reason
     assert report.reason.endswith("in between.")
@@ -114,6 +118,40 @@ async def test_being_offline_at_the_end_is_told() -> None:
         report = await checked(stand_in)
     assert (report.ok, report.online_at_end, report.online_s) == (False, False, 50)
     assert (report.disconnects, report.reconnects) == (1, 0)
+    (drop,) = report.drops
+    assert (drop.at_s, drop.offline_s) == (50, None)
+
+
+@virtual_time
+async def test_a_drop_is_dated_from_the_first_hello() -> None:
+    stand_in = StandInGateway(token=TOKEN)
+    stand_in.stall()
+    async with (
+        background(partial(at, 5, stand_in.resume)),
+        background(partial(at, 15, stand_in.drop)),
+    ):
+        report = await checked(stand_in)
+    assert report.handshake_ms == 5000
+    (drop,) = report.drops
+    assert drop.at_s == 10
+
+
+@virtual_time
+async def test_each_drop_is_listed_and_the_first_thousand_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("butter_trio.check.MAX_DROPS", 2)
+    stand_in = StandInGateway(token=TOKEN)
+    async with (
+        background(partial(at, 10, stand_in.drop)),
+        background(partial(at, 30, partial(stand_in.close, 1012, "service restart"))),
+        background(partial(at, 50, stand_in.drop)),
+    ):
+        report = await checked(stand_in)
+    assert [drop.ending for drop in report.drops] == ["END_OF_STREAM", "CLOSED_BY_PEER"]
+    assert [drop.at_s for drop in report.drops] == [10, 30]
+    assert all(0.25 <= (drop.offline_s or 0) <= 1 for drop in report.drops)  # the first backoff
+    assert (report.disconnects, report.reconnects, report.online_at_end) == (3, 3, True)
 
 
 @virtual_time

@@ -30,8 +30,8 @@ from tests.trio.command_line import (
 TOKEN = "QQ-a-secret-QQ"
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 REPORT_KEYS = [
-    *("ok", "handshake_ms", "online_s", "online_at_end", "disconnects", "reconnects", "events"),
-    *("probes", "missed", "rtt_ms", "server_version", "protocol", "reason"),
+    *("ok", "handshake_ms", "online_s", "online_at_end", "disconnects", "reconnects", "drops"),
+    *("events", "probes", "missed", "rtt_ms", "server_version", "protocol", "reason"),
 ]
 
 

@@ -144,6 +144,21 @@ async def test_nothing_that_listens_is_told_as_refused() -> None:
 
 
 @virtual_time
+async def test_a_stream_is_closed_by_the_time_the_block_was_left() -> None:
+    """By an error, so that no Close frame tells the gateway."""
+    stand_in = StandInGateway()
+
+    async def leave_by_an_error() -> None:
+        async with connect(URL, dial=memory_dial(stand_in)):
+            assert stand_in.online_peers == 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await leave_by_an_error()
+    assert stand_in.online_peers == 0
+
+
+@virtual_time
 async def test_a_refusal_that_is_unread_when_a_write_fails_is_still_read() -> None:
     stand_in = StandInGateway()
     stand_in.refuse_upgrade_next(503, (("Retry-After", "7"), ("Content-Length", "0")))
@@ -194,6 +209,26 @@ async def test_a_blocked_write_holds_back_no_event_and_no_deadline() -> None:
         event = await anext(events)
         assert isinstance(event, GatewayEvent)
         assert trio.current_time() == 3
+
+
+@virtual_time
+async def test_what_waited_for_a_long_write_is_dated_by_its_end() -> None:
+    """A probe that came due meanwhile has its whole time to be answered from then."""
+    stand_in = StandInGateway()
+    seconds = [0.0]
+
+    async def write(inner: trio.abc.Stream, data: bytes) -> None:
+        await inner.send_all(data)
+        await trio.sleep(seconds[-1])
+
+    async with connect(URL, dial=wrapping(memory_dial(stand_in), write)) as gateway:
+        await trio.sleep(9.0)
+        seconds.append(5.5)
+        await gateway.request("health")
+        seconds.append(0.0)
+        await trio.sleep(6.0)
+        assert gateway.stats.probes == 1
+        assert gateway.stats.round_trip == 0.0
 
 
 @virtual_time
