@@ -15,6 +15,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import attrs
@@ -41,6 +42,7 @@ _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAX_HOST = 253
 _MAX_TARGET = 8192
 _LARGEST_PORT = 65535
+_HOSTS_REMEMBERED = 64
 _TARGET = re.compile(r"/[!-~]*")
 _AUTHORITY = re.compile(r"(\[[^][]*:[^][]*\]|[^][:]*)(:[^][:]*)?")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
@@ -148,6 +150,7 @@ class Endpoint:
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
+@lru_cache(_HOSTS_REMEMBERED)
 def reach_of(host: str) -> Reach:
     """Return loopback, private or public, judged by a host's text alone (no name is resolved)."""
     host = host.lower().rstrip(".")
@@ -229,6 +232,7 @@ def _without_token(query: str) -> tuple[str, str | None]:
     return "&".join(kept), token
 
 
+@lru_cache(_HOSTS_REMEMBERED)
 def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return what a host is as an address; None for a name."""
     try:

@@ -194,24 +194,30 @@ class Gateway(GatewayView):
 
     async def _run(self) -> None:
         """Drive the machine until Stopped, and keep the last token that it was given."""
+        if self._keeping is None:
+            await self._drive_with_hook()
+            return
         async with trio.open_nursery() as nursery:
-            if self._keeping is not None:
-                nursery.start_soon(self._keeping.run)
+            nursery.start_soon(self._keeping.run)
             try:
-                await self._drive()
+                await self._drive_with_hook()
             finally:
-                if self._keeping is not None:
-                    self._keeping.end()
+                self._keeping.end()
+
+    async def _drive_with_hook(self) -> None:
+        if self._hook is None:
+            await self._drive()
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_hook, self._hook)
+            await self._drive()
+            nursery.cancel_scope.cancel()
 
     async def _drive(self) -> None:
-        async with trio.open_nursery() as nursery:
-            if self._hook is not None:
-                nursery.start_soon(self._run_hook, self._hook)
-            try:
-                await self._driver.run()
-            finally:
-                self._stop(True)  # where it was cancelled: nobody waits in vain
-            nursery.cancel_scope.cancel()
+        try:
+            await self._driver.run()
+        finally:
+            self._stop(True)  # where it was cancelled: nobody waits in vain
 
     @trio.lowlevel.enable_ki_protection
     def _stop(self, abort: bool) -> None:  # noqa: FBT001 - `background` calls it

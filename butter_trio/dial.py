@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 
+from butter_proto.endpoint import address_of
 from butter_proto.machine import OpenTransport
 from butter_trio.tunnel import dial_through
 
 Dial = Callable[[OpenTransport], Awaitable[trio.abc.Stream]]
 Peer = tuple[trio.abc.Stream, bytes | None]
 """An open stream, and the peer's certificate (DER) after TLS."""
+_FAMILIES: Final = {4: trio.socket.AF_INET, 6: trio.socket.AF_INET6}
 
 
 async def dial_tcp(command: OpenTransport) -> trio.abc.Stream:
@@ -26,7 +29,21 @@ async def dial_tcp(command: OpenTransport) -> trio.abc.Stream:
     """
     if command.proxy is not None:
         return await dial_through(command.proxy, command.host, command.port)
-    return await trio.open_tcp_stream(command.host, command.port)
+    address = address_of(command.host)
+    if address is None or "%" in command.host:  # a resolver knows what a zone means
+        return await trio.open_tcp_stream(command.host, command.port)
+    return await _dial_address(_FAMILIES[address.version], command.host, command.port)
+
+
+async def _dial_address(family: int, host: str, port: int) -> trio.SocketStream:
+    """Connect to the one address that there is: nothing to resolve, nothing to race."""
+    opened = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    try:
+        await opened.connect((host, port))
+    except BaseException:
+        opened.close()
+        raise
+    return trio.SocketStream(opened)
 
 
 async def open_peer(command: OpenTransport, dial: Dial, context: ssl.SSLContext | None) -> Peer:

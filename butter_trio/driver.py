@@ -19,7 +19,7 @@ from butter_proto.events import PoolEvent
 from butter_proto.faults import fault_of
 from butter_proto.machine import Machine, OpenTransport
 from butter_trio.dial import Peer
-from butter_trio.plain_socket import receive_some, send_all, write_at_once
+from butter_trio.plain_socket import close_at_once, receive_some, send_all, write_at_once
 
 _READ_ON = 1.0
 """Seconds a reader gets to find out why a write failed: a refusal may still be unread."""
@@ -140,7 +140,7 @@ class Driver:
                 await self._read(transport, stream)
                 transport.read_to_end.set()
         finally:
-            await trio.aclose_forcefully(stream)
+            await close_at_once(stream)
 
     async def _read(self, transport: _Transport, stream: trio.abc.Stream) -> None:
         machine, transport_id = self._machine, transport.command.id
@@ -159,9 +159,9 @@ class Driver:
 
     @trio.lowlevel.enable_ki_protection
     async def _write(self, transport: _Transport, stream: trio.abc.Stream) -> None:
-        machine, transport_id = self._machine, transport.command.id
+        machine = self._machine
         while True:
-            transport.chunk = machine.data_to_send(transport_id)
+            transport.chunk = self._next_chunk(transport)
             try:
                 if transport.chunk:
                     self._writer_comes = True

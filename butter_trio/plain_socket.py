@@ -53,6 +53,14 @@ async def send_all(stream: trio.abc.Stream, data: bytes) -> None:
             await trio.lowlevel.wait_writable(stream.socket)
 
 
+async def close_at_once(stream: trio.abc.Stream) -> None:
+    """Close without a word to the peer. Raises what a stream of somebody else's does."""
+    if is_plain(stream):
+        stream.socket.close()
+    else:
+        await trio.aclose_forcefully(stream)
+
+
 def is_plain(stream: trio.abc.Stream) -> TypeGuard[trio.SocketStream]:
     """Tell whether a stream is nothing but a socket."""
     return type(stream) is trio.SocketStream and os.name == "posix"

@@ -126,7 +126,18 @@ class DeliveryModel:
             refused = any(one.refused for one in other.sendings[-1:])  # it has its own time
             here = connection.boot in boots and not refused
             overtaken = replayed and waits and young and here
+            overtaken = overtaken and not self._may_be_with_another(other, connection)
             assert not overtaken, "R6: replays go before the queue"
+
+    def _may_be_with_another(self, replay: Request, connection: Connection) -> bool:
+        """Tell whether a gateway that shares the state may have taken it, and have it wait."""
+        ended = max(one.connection.until for one in replay.sendings)
+        before = {one.connection.gateway for one in replay.sendings}
+        return self.shared_state and any(
+            one.online and one.primary_until >= ended and one.gateway not in before
+            for one in self.connections.values()
+            if one is not connection
+        )
 
     def _check_sent_again(self, request: Request, connection: Connection, now: float) -> None:
         here = [one for one in request.sendings if one.connection is connection]
