@@ -20,13 +20,16 @@ from butter_proto.link import LinkItem, Received
 from butter_proto.outbox import LENGTH_16
 
 _FINAL_TEXT: Final = 0x81
-_SHORT: Final = 2
-"""The size of a header that writes the length in seven bits."""
-_EXTENDED: Final = {126: (4, 126), 127: (10, 0x10000)}
-"""What the other marks of a length mean: the size of the header, and the least such a length."""
+_SHORT, _MEDIUM, _LONG = 2, 4, 10
+"""The sizes of a header that writes the length in 7, 16 and 64 bits."""
+_LENGTH_64: Final = 127
+_LEAST_LONG: Final = 0x10000
+"""The mark of such a length, and the least there can be."""
 
 
-def take_usual_frames(buffer: bytearray, largest: int, into: deque[LinkItem]) -> tuple[int, int]:
+def take_usual_frames(  # noqa: C901 - every call less is felt here
+    buffer: bytearray, largest: int, into: deque[LinkItem]
+) -> tuple[int, int]:
     """Read usual frames from the buffer's beginning, and put their messages ``into`` the queue.
 
     ``largest`` is the most bytes that a message may have. Returns how many bytes were read, and
@@ -37,16 +40,21 @@ def take_usual_frames(buffer: bytearray, largest: int, into: deque[LinkItem]) ->
     while end - at >= _SHORT and buffer[at] == _FINAL_TEXT:
         length = buffer[at + 1]
         start = at + _SHORT
-        if length >= LENGTH_16:
-            extended = _EXTENDED.get(length)
-            if extended is None:  # masked
+        if length == LENGTH_16:
+            start = at + _MEDIUM
+            if start > end:
+                return at, _MEDIUM
+            length = buffer[at + _SHORT] << 8 | buffer[at + _SHORT + 1]
+            if length < LENGTH_16:
                 break
-            size, least = extended
-            start = at + size
-            if end < start:
-                return at, size
+        elif length > LENGTH_16:
+            if length != _LENGTH_64:  # masked
+                break
+            start = at + _LONG
+            if start > end:
+                return at, _LONG
             length = int.from_bytes(buffer[at + _SHORT : start])
-            if length < least:
+            if length < _LEAST_LONG:
                 break
         stop = start + length
         if length > largest:

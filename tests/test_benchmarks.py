@@ -15,7 +15,7 @@ import pytest
 import trio
 
 import butter_threads
-from benchmarks import layers, timing
+from benchmarks import layers, shares, timing
 from benchmarks.peers import install as installing
 from benchmarks.peers.clients import ours_threads, ours_trio, raw, workloads
 from benchmarks.peers.clients.job import Job, Result, WrongCount
@@ -262,3 +262,42 @@ def test_the_chart_is_drawn(tmp_path: Path) -> None:
     }
     draw(table, [client.name for client in CLIENTS], tmp_path / "peers.png")
     assert (tmp_path / "peers.png").stat().st_size > 0
+
+
+# --- shares ---------------------------------------------------------------------------------
+
+
+def test_each_workload_has_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shares.main(["--quick"]) == 0
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 2 * len(shares.SHOWN)
+    parts = head.split("|")[2:-1]
+    totals = [sum(int(cell.strip(" %")) for cell in row.split("|")[2:-1]) for row in rows]
+    assert {len(row.split("|")[2:-1]) for row in rows} == {len(parts)}
+    assert all(total == 0 or 96 <= total <= 104 for total in totals)  # 0: too quick for a sample
+    assert any(totals)
+
+
+@pytest.mark.parametrize(
+    ("module", "part"),
+    [
+        ("trio._core._run", shares.TRIO),
+        ("trio._socket", shares.SOCKETS),
+        ("h11._connection", shares.WSPROTO),
+        ("json.decoder", shares.JSON),
+        ("butter_proto.codec", shares.JSON),
+        ("butter_proto.connection", shares.CORE),
+        ("butter_trio.client", shares.ADAPTER),
+    ],
+)
+def test_what_is_nobodys_belongs_to_its_caller(module: str, part: str) -> None:
+    source = "import sys\ndef call(function):\n    return function()\n"
+    caller = {"__name__": module}
+    exec(source, caller)
+    nobody = {"__name__": "contextlib"}
+    exec("import sys\ndef own():\n    return sys._getframe()\n", nobody)
+    assert shares.part_of(caller["call"](nobody["own"])) == part  # type: ignore[operator]
+
+
+def test_a_frame_of_nobody_is_the_rest() -> None:
+    assert shares.part_of(None) == shares.REST
