@@ -25,6 +25,7 @@ from butter_proto.frames import METHOD_CONNECT, encode_request, text_or_none, wh
 from butter_proto.identity import ROLES, Identity
 from butter_proto.secret import Secret, is_text
 from butter_proto.settings import MIB, Dialect
+from butter_proto.shared_names import SharedNames
 
 BEFORE_HELLO_MAX: Final = 64 * 1024
 """The gateway's limit on a message before hello (wire.md 1), in bytes."""
@@ -37,6 +38,8 @@ _DEVICE_ROOM: Final = 1024 + 4 * LONGEST_TOKEN
 _MOST_SECRETS: Final = 32
 _LONGEST_SECRET: Final = LONGEST_TOKEN
 _BELIEVABLE_TICKS: Final = (1000, 600_000)
+_LISTED: Final = ("methods", "events")
+_NAMES: Final = SharedNames()
 
 
 @attrs.frozen
@@ -139,8 +142,18 @@ def read_hello(payload: object, dialect: Dialect) -> Hello | None:
         _names(auth["scopes"]) if isinstance(auth.get("scopes"), list) else None,
         text_or_none(auth.get("method")),
         _policy(_object(fields.get("policy"))),
-        payload,
+        _with_shared_names(payload),
     )
+
+
+def _with_shared_names(payload: object) -> object:
+    """Return a hello's payload that shares what it lists with those before it."""
+    features = _object(payload).get("features")
+    if not isinstance(features, dict):
+        return payload
+    lists = {kind: names for kind in _LISTED if isinstance(names := features.get(kind), list)}
+    shared = {kind: _NAMES.shared(names) for kind, names in lists.items()}
+    return {**_object(payload), "features": {**features, **shared}}
 
 
 def _policy(fields: dict[str, Any]) -> Policy:

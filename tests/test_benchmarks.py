@@ -17,7 +17,7 @@ import trio
 import butter_threads
 from benchmarks import layers, shares, timing
 from benchmarks.peers import install as installing
-from benchmarks.peers.clients import ours_threads, ours_trio, raw, workloads
+from benchmarks.peers.clients import bare_trio, ours_threads, ours_trio, raw, workloads
 from benchmarks.peers.clients.job import Job, Result, WrongCount
 from benchmarks.peers.clients.on_trio import RUNTIME
 from benchmarks.peers.measuring import Run, Runs, Table, measure
@@ -183,6 +183,12 @@ def test_a_client_that_is_awaited_does_all_of_a_job(server: Server, job: Job) ->
         workloads.run, told, partial(ours_trio.open_session, json=Json.STDLIB), RUNTIME
     )
     assert result.items == job.count
+
+
+@pytest.mark.parametrize("kind", ["requests", "connects", "idle"])
+def test_the_bound_of_trio_does_all_of_a_job(server: Server, kind: str) -> None:
+    told = Job(kind, server.port, 20, seconds=0.1)
+    assert trio.run(workloads.run, told, bare_trio.open_session, RUNTIME).items == 20
 
 
 def test_idle_connections_are_alive_at_the_end(server: Server) -> None:

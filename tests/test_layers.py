@@ -24,6 +24,7 @@ ORDER: Final = (
     "butter_proto/faults.py",
     "butter_proto/endpoint.py",
     "butter_proto/secret.py",
+    "butter_proto/shared_names.py",
     "butter_proto/setup_code.py",
     "butter_proto/device_auth.py",
     "butter_proto/device.py",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -36,8 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workloads", nargs="+", default=[""], help="parts of their names")
     parser.add_argument("--chart", type=Path, help="a PNG; needs matplotlib (extra `bench`)")
     parser.add_argument("--json", type=Path, help="every run, as JSON")
+    parser.add_argument(
+        "--one-core", action="store_true", help="server and clients share one: no waking of another"
+    )
     parser.add_argument("--quick", action="store_true", help="one short round")
     options = parser.parse_args(arguments)
+    if options.one_core:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     clients = [one for one in CLIENTS if any(part in one.name for part in options.clients)]
     workloads = [one for one in WORKLOADS if any(part in one.name for part in options.workloads)]
 

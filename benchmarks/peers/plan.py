@@ -32,6 +32,8 @@ def _python(module: str, *arguments: str) -> tuple[str, ...]:
 
 
 RAW: Final = "raw socket"
+BARE_TRIO: Final = "bare trio"
+"""No clients, but bounds: of the machine, and of whatever runs on trio."""
 TRIO, TRIO_MSGSPEC = "openbutter trio, json", "openbutter trio, msgspec"
 THREADS, THREADS_MSGSPEC = "openbutter threads, json", "openbutter threads, msgspec"
 REFERENCE: Final = "reference client (Node)"
@@ -43,6 +45,7 @@ PYTHON_PEERS: Final = (WEBSOCKETS, WEBSOCKETS_ORJSON, TRIO_WEBSOCKET, SDK)
 
 CLIENTS: Final = (
     Client(RAW, _python("raw")),
+    Client(BARE_TRIO, _python("bare_trio")),
     Client(TRIO, _python("ours_trio", "stdlib")),
     Client(TRIO_MSGSPEC, _python("ours_trio", "msgspec")),
     Client(THREADS, _python("ours_threads", "stdlib")),
@@ -108,6 +111,8 @@ def does(client: str, workload: Workload) -> bool:
     """Tell whether a client does a workload at all."""
     if client == RAW:
         return workload.kind != "idle" and workload.name != WINDOW
+    if client == BARE_TRIO:
+        return workload.name in (ALONE, CONNECTS, IDLE)
     if client not in OURS:
         return workload.name != WINDOW  # they have no window
     return True

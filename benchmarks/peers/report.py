@@ -10,6 +10,7 @@ from benchmarks.connection import CORE, JSON_LOADS
 from benchmarks.peers.measuring import Runs, Table
 from benchmarks.peers.plan import (
     ALONE,
+    BARE_TRIO,
     CONNECTS,
     EVENTS,
     FLIGHT,
@@ -104,7 +105,7 @@ def draw(table: Table, clients: Sequence[str], path: Path) -> None:
         shown = [
             (client, value)
             for client in reversed(clients)
-            if client != RAW
+            if client not in (RAW, BARE_TRIO)
             and (runs := table.get((workload, client))) is not None
             and (value := runs.median(measure)) is not None
         ]

@@ -359,7 +359,7 @@ def test_any_json_is_a_hello_of_the_right_types_or_none(payload: Any, dialect: D
     if hello is None:
         assert dialect is V4
         return
-    assert hello.payload is payload
+    assert hello.payload == payload
     texts = (hello.server_version, hello.boot_id, hello.connection_id, hello.role)
     assert all(text is None or (isinstance(text, str) and text) for text in texts)
     assert hello.scopes is None or all(isinstance(scope, str) for scope in hello.scopes)

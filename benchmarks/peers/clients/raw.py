@@ -18,14 +18,14 @@ from benchmarks.peers.clients.job import Job, Result, Stopwatch, check, serve_jo
 from benchmarks.peers.clients.workloads import PARAMS
 
 _CHUNK = 1 << 18
-_UPGRADE = (
+UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 _SHORT, _LONG = 126, 65536
 
 
-def _frame(message: Any) -> bytes:
+def frame(message: Any) -> bytes:
     """Write a message as a frame; its mask is 0, so that nothing has to be masked."""
     payload = json.dumps(message, separators=(",", ":")).encode()
     size = len(payload)
@@ -39,7 +39,7 @@ def _frame(message: Any) -> bytes:
 
 
 def _request(method: str, params: Any) -> bytes:
-    return _frame({"type": "req", "id": "raw", "method": method, "params": params})
+    return frame({"type": "req", "id": "raw", "method": method, "params": params})
 
 
 class _Socket:
@@ -47,12 +47,12 @@ class _Socket:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
-        self._socket.sendall(_UPGRADE)
+        self._socket.sendall(UPGRADE)
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             self._more()
         del self._buffer[: end + 4]
         self.next_size()
-        self.send(_frame(CONNECT))
+        self.send(frame(CONNECT))
         self.next_size()
 
     def close(self) -> None:
