@@ -112,7 +112,7 @@ def does(client: str, workload: Workload) -> bool:
     if client == RAW:
         return workload.kind != "idle" and workload.name != WINDOW
     if client == BARE_TRIO:
-        return workload.name in (ALONE, CONNECTS, IDLE)
+        return workload.name in (ALONE, CONNECTS)
     if client not in OURS:
         return workload.name != WINDOW  # they have no window
     return True

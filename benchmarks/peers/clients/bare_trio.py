@@ -29,8 +29,8 @@ _HEAD_END = b"\r\n\r\n"
 _SIZES = {126: 4, 127: 10}
 
 
-def _never(_: Callable[..., None]) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED
+def _give_up(_: Callable[..., None]) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
 
 
 class _Session:
@@ -45,7 +45,7 @@ class _Session:
         """Upgrade, wait for the challenge, send connect, take hello."""
         await self._stream.send_all(UPGRADE)
         while _HEAD_END not in self._buffer:
-            self._buffer += await self._stream.receive_some(_CHUNK)
+            await self._more()
         self._buffer = self._buffer.partition(_HEAD_END)[2]
         await self._next()
         await self._stream.send_all(frame(CONNECT))
@@ -55,15 +55,21 @@ class _Session:
         """Wake whom each answer is for."""
         while True:
             answer = await self._next()
-            self._answers[answer["id"]] = answer["payload"]
-            trio.lowlevel.reschedule(self._waiting.pop(answer["id"]))
+            if answer["type"] == "res":
+                self._answers[answer["id"]] = answer["payload"]
+                trio.lowlevel.reschedule(self._waiting.pop(answer["id"]))
 
     async def _next(self) -> Any:
         while not self._is_whole():
-            self._buffer += await self._stream.receive_some(_CHUNK)
+            await self._more()
         start, end = self._place()
         message, self._buffer = self._buffer[start:end], self._buffer[end:]
         return json.loads(message)
+
+    async def _more(self) -> None:
+        data = await self._stream.receive_some(_CHUNK)
+        assert data, "the server has closed"
+        self._buffer += data
 
     def _is_whole(self) -> bool:
         return len(self._buffer) > max(_SIZES.values()) and len(self._buffer) >= self._place()[1]
@@ -80,7 +86,7 @@ class _Session:
         self._waiting[request_id] = trio.lowlevel.current_task()
         message = {"type": "req", "id": request_id, "method": method, "params": params}
         await self._stream.send_all(frame(message))
-        await trio.lowlevel.wait_task_rescheduled(_never)
+        await trio.lowlevel.wait_task_rescheduled(_give_up)
         return self._answers.pop(request_id)
 
     async def burst(self, params: dict[str, int]) -> tuple[int, Any]:
