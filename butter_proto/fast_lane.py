@@ -25,6 +25,14 @@ _SHORT, _MEDIUM, _LONG = 2, 4, 10
 _LENGTH_64: Final = 127
 _LEAST_LONG: Final = 0x10000
 """The mark of such a length, and the least there can be."""
+_LARGE: Final = 4096
+"""From here on copying costs more than a view."""
+
+
+def _text(buffer: bytearray, start: int, stop: int) -> str:
+    """Decode a part of the buffer. Raises UnicodeDecodeError."""
+    with memoryview(buffer) as view, view[start:stop] as part:
+        return str(part, "utf-8")
 
 
 def take_usual_frames(  # noqa: C901 - every call less is felt here
@@ -62,7 +70,7 @@ def take_usual_frames(  # noqa: C901 - every call less is felt here
         if stop > end:
             return at, stop - at
         try:
-            text = buffer[start:stop].decode()
+            text = buffer[start:stop].decode() if length < _LARGE else _text(buffer, start, stop)
         except UnicodeDecodeError:
             break
         into.append(Received(text, length))

@@ -120,3 +120,20 @@ def test_a_frame_that_is_not_complete_says_how_much_it_needs(size: int) -> None:
         assert taken(data[:3], size) == ([], 0, header)
     assert taken(data[:1], size) == ([], 0, 2)
     assert taken(b"") == ([], 0, 2)
+
+
+def test_a_large_message_is_read_from_a_view_that_is_gone_then() -> None:
+    buffer = bytearray(frame(1, b"x" * 5000 + "\u20ac".encode()))
+    into: deque[LinkItem] = deque()
+    read, _ = take_usual_frames(buffer, 10_000, into)
+    assert list(into) == [Received("x" * 5000 + "\u20ac", 5003)]
+    del buffer[:read]  # BufferError while there is a view
+    assert not buffer
+
+
+def test_a_large_message_that_is_no_utf_8_is_left_to_wsproto() -> None:
+    buffer = bytearray(frame(1, b"x" * 5000 + b"\xff"))
+    into: deque[LinkItem] = deque()
+    assert take_usual_frames(buffer, 10_000, into) == (0, 2)
+    assert not into
+    buffer.clear()

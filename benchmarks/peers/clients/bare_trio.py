@@ -11,6 +11,7 @@ Rules kept here:
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
@@ -67,7 +68,8 @@ class _Session:
         return json.loads(message)
 
     async def _more(self) -> None:
-        data = await self._stream.receive_some(_CHUNK)
+        await trio.lowlevel.wait_readable(self._stream.socket)
+        data = os.read(self._stream.socket.fileno(), _CHUNK)
         assert data, "the server has closed"
         self._buffer += data
 
@@ -85,7 +87,7 @@ class _Session:
         request_id = str(next(self._ids))
         self._waiting[request_id] = trio.lowlevel.current_task()
         message = {"type": "req", "id": request_id, "method": method, "params": params}
-        await self._stream.send_all(frame(message))
+        os.write(self._stream.socket.fileno(), frame(message))
         await trio.lowlevel.wait_task_rescheduled(_give_up)
         return self._answers.pop(request_id)
 
