@@ -26,9 +26,10 @@ from typing import Final
 
 import trio
 
+from benchmarks.peers.clients.job import Job
 from benchmarks.peers.clients.on_trio import RUNTIME
 from benchmarks.peers.clients.ours_trio import open_session
-from benchmarks.peers.clients.workloads import run
+from benchmarks.peers.clients.workloads import Open, run
 from benchmarks.peers.install import install
 from benchmarks.peers.plan import ALONE, CONNECTS, EVENTS, FLIGHT, WORKLOADS, Workload
 from benchmarks.peers.server import running
@@ -90,13 +91,18 @@ def sampled() -> Iterator[Counter[str]]:
         signal.signal(signal.SIGPROF, before)
 
 
+async def _sampled_run(job: Job, opener: Open) -> Counter[str]:
+    with sampled() as counted:  # each signal wakes trio's loop: none may come after it
+        await run(job, opener, RUNTIME)
+    return counted
+
+
 def shares(workload: Workload, port: int, json: Json, *, quick: bool) -> Shares:
     """Do a workload and return the share of each part; they add up to 1."""
     job = workload.job(port, quick=quick)
     opener = partial(open_session, json=json)
     trio.run(run, job, opener, RUNTIME)  # what is done once is done before
-    with sampled() as counted:
-        trio.run(run, job, opener, RUNTIME)
+    counted = trio.run(_sampled_run, job, opener)
     total = counted.total() or 1
     return {part: counted[part] / total for part in PARTS}
 

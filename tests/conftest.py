@@ -47,6 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(off.close)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is about a fast path itself where there is none."""
+    if config.getoption("--without-fast-paths"):
+        for item in items:
+            if item.get_closest_marker("fast_paths"):
+                item.add_marker(pytest.mark.skip("it is about a fast path"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible() -> None:
     """Let SIGINT interrupt, also where a shell started the tests in the background, deaf to it."""

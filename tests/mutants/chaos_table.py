@@ -108,7 +108,7 @@ CHAOS_MUTANTS: Final = (
     Mutant(
         "trio: a transport that is over keeps its socket",
         "butter_trio/driver.py",
-        "            await trio.aclose_forcefully(stream)",
+        "            await close_at_once(stream)",
         '            vars(trio).setdefault("kept", []).append(stream)',
         f"{_BUSY}[trio-cut]",
     ),

@@ -442,7 +442,7 @@ MUTANTS: Final = (
     Mutant(
         "trio: a socket is left open when its transport is closed",
         "butter_trio/driver.py",
-        "            await trio.aclose_forcefully(stream)",
+        "            await close_at_once(stream)",
         '            vars(trio).setdefault("kept", []).append(stream)',
         "trio/test_driver.py::test_a_stream_is_closed_by_the_time_the_block_was_left",
     ),

@@ -140,6 +140,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     assert written(FAST, round_and_round) is written(STDLIB, round_and_round) is None
 
 
+@pytest.mark.fast_paths
 def test_without_a_choice_msgspec_is_used_where_it_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -152,6 +153,7 @@ def test_the_standard_library_is_used_where_it_is_chosen() -> None:
     assert codec_for(Json.STDLIB) is STDLIB
 
 
+@pytest.mark.fast_paths
 def test_msgspec_where_it_is_chosen_and_missing_is_a_clear_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
