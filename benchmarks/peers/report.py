@@ -112,7 +112,7 @@ def draw(table: Table, clients: Sequence[str], path: Path) -> None:
         colours = ["tab:orange" if client in OURS else "tab:grey" for client, _ in shown]
         axis.barh([client for client, _ in shown], [value for _, value in shown], color=colours)
         better = "less" if measure.less_is_better else "more"
-        axis.set_title(f"{workload}: {measure.value} ({better} is better)", fontsize=9)
+        axis.set_title(f"{workload}: {measure.value}\n({better} is better)", fontsize=9)
         axis.tick_params(labelsize=8)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
