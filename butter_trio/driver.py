@@ -159,9 +159,9 @@ class Driver:
 
     @trio.lowlevel.enable_ki_protection
     async def _write(self, transport: _Transport, stream: trio.abc.Stream) -> None:
-        machine = self._machine
+        machine, transport_id = self._machine, transport.command.id
         while True:
-            transport.chunk = self._next_chunk(transport)
+            transport.chunk = machine.data_to_send(transport_id)
             try:
                 if transport.chunk:
                     self._writer_comes = True
