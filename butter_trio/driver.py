@@ -19,7 +19,7 @@ from butter_proto.events import PoolEvent
 from butter_proto.faults import fault_of
 from butter_proto.machine import Machine, OpenTransport
 from butter_trio.dial import Peer
-from butter_trio.plain_socket import close_at_once, receive_some, send_all, write_at_once
+from butter_trio.plain_socket import close_at_once, receive_some, reset_in, send_all, write_at_once
 
 _READ_ON = 1.0
 """Seconds a reader gets to find out why a write failed: a refusal may still be unread."""
@@ -28,7 +28,16 @@ _READ_ON = 1.0
 class _Transport:
     """One transport that the machine asked for."""
 
-    __slots__ = ("at_once", "chunk", "command", "read_to_end", "scope", "stream", "writable")
+    __slots__ = (
+        "at_once",
+        "chunk",
+        "command",
+        "read_to_end",
+        "reset",
+        "scope",
+        "stream",
+        "writable",
+    )
 
     def __init__(self, command: OpenTransport) -> None:
         self.command = command
@@ -36,6 +45,8 @@ class _Transport:
         self.chunk = b""
         self.stream: trio.abc.Stream | None = None
         self.at_once = True
+        self.reset: Exception | None = None
+        """The reset of which a write was told, and no read since: reads are told of an end."""
         self.writable = trio.lowlevel.ParkingLot()
         self.read_to_end = trio.Event()
 
@@ -106,7 +117,10 @@ class Driver:
         chunk = self._machine.data_to_send(transport.command.id)
         if chunk and transport.at_once and transport.stream is not None:
             transport.at_once = False
-            chunk = chunk[write_at_once(transport.stream, chunk) :]
+            try:
+                chunk = chunk[write_at_once(transport.stream, chunk) :]
+            except OSError as error:  # the writer finds out too
+                transport.reset = reset_in(error)
             if not chunk:
                 return self._machine.data_to_send(transport.command.id)
         return chunk
@@ -151,7 +165,11 @@ class Driver:
             except Exception as error:  # noqa: BLE001 - whatever a stream raises is an input
                 self._failed(transport, fault_of(error))
                 return
+            if not data and transport.reset is not None:
+                self._failed(transport, fault_of(transport.reset))
+                return
             transport.at_once = True
+            transport.reset = None
             machine.receive_data(transport_id, data, trio.current_time())
             ended = not data
             del data  # or it is kept until something else comes
@@ -174,6 +192,7 @@ class Driver:
             try:
                 await send_all(stream, transport.chunk)
             except Exception as error:  # noqa: BLE001 - whatever a stream raises is an input
+                transport.reset = transport.reset or reset_in(error)
                 with trio.move_on_after(_READ_ON):
                     await transport.read_to_end.wait()
                 self._failed(transport, fault_of(error))

@@ -6,7 +6,7 @@ Rules kept here:
 * trio's own `receive_some` tries to read, fails, and waits; or reads, and gives the others a turn.
   Here it is always waited first, which is their turn. `send_all` gives them none: the writer does.
 * `write_at_once` is used only while the writer is idle, so that nothing comes between the parts of
-  a frame. It never waits and never raises: what was not taken, or went wrong, is the writer's.
+  a frame. It never waits: what was not taken is the writer's.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from butter_proto.machine import CHUNK
 
 
 def write_at_once(stream: trio.abc.Stream, data: bytes) -> int:
-    """Return how many bytes of ``data`` a stream took; 0 for one that is no plain socket."""
+    """Return how many bytes of ``data`` a stream took; 0 for one that is no plain socket.
+
+    Raises OSError: whoever catches it must keep a reset, of which the socket tells only once.
+    """
     if not is_plain(stream):
         return 0
     try:
         return os.write(stream.socket.fileno(), data)
-    except OSError:  # it has no room, or is broken: the writer finds out
+    except BlockingIOError:
         return 0
 
 
@@ -51,6 +54,12 @@ async def send_all(stream: trio.abc.Stream, data: bytes) -> None:
             data = data[os.write(stream.socket.fileno(), data) :]
         except BlockingIOError:
             await trio.lowlevel.wait_writable(stream.socket)
+
+
+def reset_in(error: Exception) -> Exception | None:
+    """Return an error that a failed write was told of, if it is a reset."""
+    is_reset = isinstance(error, ConnectionResetError)
+    return error if is_reset or isinstance(error.__cause__, ConnectionResetError) else None
 
 
 async def close_at_once(stream: trio.abc.Stream) -> None:
