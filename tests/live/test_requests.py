@@ -140,7 +140,9 @@ async def test_a_20_mb_request_uploads_while_probes_keep_passing(
             async with trio.open_nursery() as nursery:
                 began = trio.current_time()
                 nursery.start_soon(look_when_all_has_left)
-                answer = await client.request("health", {"filling": "x" * size}, timeout=60)
+                answer = await client.request(
+                    "health", {"filling": "x" * size}, timeout=60, retry_unavailable=True
+                )
             assert answer["ok"] is True
             assert (client.stats.attempts, client.stats.disconnects) == (1, 0)
 
