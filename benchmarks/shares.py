@@ -1,7 +1,7 @@
 """Where openbutter's CPU time goes, workload by workload: sockets, trio, wsproto, JSON, the core.
 
-    python -m benchmarks.shares           # under two minutes
-    python -m benchmarks.shares --quick   # seconds; no figure counts
+    python -m benchmarks.shares           # some ten seconds
+    python -m benchmarks.shares --quick   # one or two; no figure counts
 
 Rules kept here:
 

@@ -107,8 +107,8 @@ def reader(codec: Codec) -> Callable[[str | bytes], Any]:
             raise InvalidFrame(_TOO_DEEP) from None
         except ValueError as error:
             raise InvalidFrame(f"no JSON: {type(error).__name__}") from None
-        if len(text) > _NOT_DEEP:
-            _check_nesting(text, message)
+        if len(text) > _NOT_DEEP and is_too_deep(text, message):
+            raise InvalidFrame(_TOO_DEEP)
         return message
 
     return read
@@ -150,11 +150,14 @@ def event_message(
     return message
 
 
-def _check_nesting(text: str, value: object) -> None:
-    """Raise `InvalidFrame` for what is nested deeper than `DEEPEST`."""
-    if not _opens_over(DEEPEST, text):
-        return
-    level: list[Any] = [value]
+def is_too_deep(text: str, value: object) -> bool:
+    """Tell whether the JSON ``value`` of a text is nested deeper than `DEEPEST`."""
+    return _opens_over(DEEPEST, text) and nests_too_deep(value)
+
+
+def nests_too_deep(value: object) -> bool:
+    """Tell whether lists and objects are nested deeper than `DEEPEST`, the value included."""
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(DEEPEST):
         level = [
             inner
@@ -163,8 +166,8 @@ def _check_nesting(text: str, value: object) -> None:
             if isinstance(inner, dict | list)
         ]
         if not level:
-            return
-    raise InvalidFrame(_TOO_DEEP)
+            return False
+    return True
 
 
 def _opens_over(most: int, text: str) -> bool:

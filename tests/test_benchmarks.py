@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -297,12 +298,11 @@ def test_each_workload_has_its_parts(capsys: pytest.CaptureFixture[str]) -> None
     ],
 )
 def test_what_is_nobodys_belongs_to_its_caller(module: str, part: str) -> None:
-    source = "import sys\ndef call(function):\n    return function()\n"
-    caller = {"__name__": module}
-    exec(source, caller)
-    nobody = {"__name__": "contextlib"}
+    caller: dict[str, Any] = {"__name__": module}
+    exec("def call(function):\n    return function()\n", caller)
+    nobody: dict[str, Any] = {"__name__": "contextlib"}
     exec("import sys\ndef own():\n    return sys._getframe()\n", nobody)
-    assert shares.part_of(caller["call"](nobody["own"])) == part  # type: ignore[operator]
+    assert shares.part_of(caller["call"](nobody["own"])) == part
 
 
 def test_a_frame_of_nobody_is_the_rest() -> None:

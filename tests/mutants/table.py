@@ -104,7 +104,7 @@ MUTANTS: Final = (
     Mutant(
         "nesting has the interpreter's limit only",
         "butter_proto/frames.py",
-        "if len(text) > _NOT_DEEP:",
+        "if len(text) > _NOT_DEEP and is_too_deep(text, message):",
         "if not text:",
         "proto/test_frames.py::test_nesting_is_bounded_by_a_limit_of_our_own",
     ),

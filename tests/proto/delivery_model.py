@@ -126,8 +126,8 @@ class DeliveryModel:
             refused = any(one.refused for one in other.sendings[-1:])  # it has its own time
             here = connection.boot in boots and not refused
             overtaken = replayed and waits and young and here
-            overtaken = overtaken and not self._may_be_with_another(other, connection)
-            assert not overtaken, "R6: replays go before the queue"
+            elsewhere = overtaken and self._may_be_with_another(other, connection)
+            assert not overtaken or elsewhere, "R6: replays go before the queue"
 
     def _may_be_with_another(self, replay: Request, connection: Connection) -> bool:
         """Tell whether a gateway that shares the state may have taken it, and have it wait."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -20,8 +21,9 @@ from butter_proto.faults import fault_of
 from butter_proto.machine import OpenTransport
 from butter_proto.settings import Limits, Settings, Timeouts
 from butter_proto.testing import StandInGateway
-from butter_trio import ConnectTimeout, Dial, GaveUp, RequestTimeout, State, connect
+from butter_trio import ConnectTimeout, Dial, GaveUp, RequestTimeout, State, connect, driver
 from butter_trio.dial import dial_tcp, open_peer
+from butter_trio.plain_socket import receive_some, send_all
 from butter_trio.testing import memory_dial
 from tests.dial_faults import dial_faults
 from tests.trio.scenario import COMMAND, URL, real_time, until, virtual_time
@@ -173,6 +175,40 @@ async def test_a_refusal_that_is_unread_when_a_write_fails_is_still_read() -> No
         assert gateway.last_ending is not None
         assert gateway.last_ending.http_status == 503
         assert gateway.last_ending.retry_after == 7
+
+
+@real_time
+async def test_a_reset_of_which_a_write_was_told_is_no_end_of_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A socket tells of it once: the read after that sees an end."""
+    written = trio.Event()
+
+    async def write_first(stream: trio.abc.Stream, data: bytes) -> None:
+        try:
+            await send_all(stream, data)
+        finally:
+            written.set()
+
+    async def read_then(stream: trio.abc.Stream) -> bytes:
+        await written.wait()
+        return await receive_some(stream)
+
+    async def dial(_: OpenTransport) -> trio.abc.Stream:
+        stream = await trio.open_tcp_stream(*server.getsockname())
+        accepted, _peer = server.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+        return stream
+
+    monkeypatch.setattr(driver, "send_all", write_first)
+    monkeypatch.setattr(driver, "receive_some", read_then)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        async with connect(URL, dial=dial, wait=False) as gateway:
+            await until(gateway, Retrying)
+            assert gateway.last_ending is not None
+            assert gateway.last_ending.fault is not None
+            assert gateway.last_ending.fault.kind is FaultKind.RESET
 
 
 @virtual_time

@@ -21,7 +21,7 @@ import trio
 
 from benchmarks.peers.clients.by_hand import CONNECT
 from benchmarks.peers.clients.job import Job, serve_jobs
-from benchmarks.peers.clients.on_trio import RUNTIME
+from benchmarks.peers.clients.on_trio import RUNTIME, online
 from benchmarks.peers.clients.raw import UPGRADE, frame
 from benchmarks.peers.clients.workloads import Session, run
 
@@ -79,7 +79,7 @@ class _Session:
     def _place(self) -> tuple[int, int]:
         length = self._buffer[1]
         start = _SIZES.get(length, 2)
-        if start in _SIZES.values():
+        if length in _SIZES:
             length = int.from_bytes(self._buffer[2:start])
         return start, start + length
 
@@ -100,11 +100,8 @@ async def open_session(job: Job) -> AsyncIterator[Session]:
     """Connect."""
     async with await trio.open_tcp_stream("127.0.0.1", job.port) as stream:
         session = _Session(stream)
-        await session.handshake()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(session.read)
+        async with online(session):
             yield session
-            nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

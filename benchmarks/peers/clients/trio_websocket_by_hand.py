@@ -13,7 +13,7 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from benchmarks.peers.clients.by_hand import CONNECT, LARGEST, Burst
 from benchmarks.peers.clients.job import Job, serve_jobs
-from benchmarks.peers.clients.on_trio import RUNTIME
+from benchmarks.peers.clients.on_trio import RUNTIME, online
 from benchmarks.peers.clients.workloads import Session, run
 
 
@@ -65,11 +65,8 @@ class _Session:
 async def _open(job: Job) -> AsyncIterator[Session]:
     async with open_websocket_url(job.url, max_message_size=LARGEST) as socket:
         session = _Session(socket)
-        await session.handshake()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(session.read)
+        async with online(session):
             yield session
-            nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

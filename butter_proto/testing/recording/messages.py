@@ -52,7 +52,7 @@ class Messages:
             message = load_json(text)
         except (ValueError, RecursionError) as error:
             return _no_json(error, size)
-        if _is_too_deep(text, message):
+        if frames.is_too_deep(text, message):
             return _TOO_DEEP.ljust(size)
         written = map(_written, self._shapes(message))
         return next((one for one in written if len(one) <= size), b"").ljust(size)
@@ -173,22 +173,6 @@ def _no_json(error: Exception, size: int) -> bytes:
     if isinstance(error, RecursionError):
         return b"[" * size
     return (b"" if isinstance(error, json.JSONDecodeError) else b"NaN").ljust(size)
-
-
-def _is_too_deep(text: str, message: Any) -> bool:
-    if text.count("[") + text.count("{") <= frames.DEEPEST:
-        return False
-    return depth_of(message) > frames.DEEPEST
-
-
-def depth_of(value: Any) -> int:
-    """Return how deep lists and objects are nested in a value, itself included."""
-    depth, level = 0, [value] if isinstance(value, dict | list) else []
-    while level:
-        depth += 1
-        boxes = [box.values() if isinstance(box, dict) else box for box in level]
-        level = [inner for box in boxes for inner in box if isinstance(inner, dict | list)]
-    return depth
 
 
 def _bare(value: Any) -> Any:

@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from butter_proto.errors import InvalidParams
-from butter_proto.frames import DEEPEST, IDEMPOTENCY_KEY, encode_request
+from butter_proto.frames import IDEMPOTENCY_KEY, encode_request, nests_too_deep
 from butter_proto.testing.recording.data import Budget, object_of
-from butter_proto.testing.recording.messages import depth_of
 
 _ENVELOPE: Final = len(encode_request("", "m", 0)) - 1
 _NOT_JSON: Final = float("nan")
@@ -35,7 +34,7 @@ def params_to_json(params: Any, *, bodies: bool) -> dict[str, Any]:
         told["key"] = key if isinstance(key, str | None) else 0
     if bodies and params is not None:
         plain = json.loads(encoded)["params"]
-        if depth_of(plain) <= DEEPEST:  # what is deeper cannot be walked to be cleaned
+        if not nests_too_deep(plain):  # what is deeper cannot be walked to be cleaned
             told["params"] = plain
     return told
 
